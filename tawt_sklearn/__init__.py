@@ -1,0 +1,34 @@
+"""Time-aware transformers for event histories and sensor panels, as scikit-learn estimators."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0.dev0"
+
+# Public name -> module that holds it.  Loaded on first use, so that `import tawt_sklearn` does
+# not pay for torch.
+_PUBLIC = {
+    "EventHistory": "tawt_sklearn.events.history",
+    "EventSummarizer": "tawt_sklearn.tokens.summarizer",
+    "EventsArray": "tawt_sklearn.events.array",
+    "EventsDtype": "tawt_sklearn.events.dtype",
+    "TimeAwareClassifier": "tawt_sklearn.estimators.classifier",
+    "TripletSequencer": "tawt_sklearn.tokens.sequencer",
+    "as_events": "tawt_sklearn.events.coerce",
+    "nest_events": "tawt_sklearn.events.ingest",
+    "read_meds": "tawt_sklearn.events.meds",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,171 @@
+"""From what the user gives to what the network takes: frame, tokens, static columns, targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.coerce import as_events, find_events
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.tokens.sequencer import TripletSequencer
+from tawt_sklearn.tokens.statics import StaticEncoder
+from tawt_sklearn.tokens.vocabulary import Vocabulary
+from tawt_sklearn.training.dataset import EventDataset
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything learned from the training frame before the network sees it.
+
+    Attributes
+    ----------
+    events_name : str
+        Column of the histories.
+    sequencer : TripletSequencer or None
+        Fitted here on raw histories; None where the frame came tokenised.
+    vocabulary : Vocabulary
+    statics : StaticEncoder
+    """
+
+    events_name: str
+    sequencer: TripletSequencer | None
+    vocabulary: Vocabulary
+    statics: StaticEncoder
+
+    @classmethod
+    def fit(cls, X: Any, sequencer: TripletSequencer | None) -> tuple[Preparation, EventDataset]:
+        """Learn vocabulary, scaling and static columns from ``X``; return its data set, too."""
+        frame = as_events(X)
+        name = find_events(frame)
+        if frame[name].dtype.vocabulary is None:
+            sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
+            tokens = sequencer.fit_transform(frame)
+        else:
+            sequencer, tokens = None, frame
+        events: EventsArray = tokens[name].array
+        _refuse_missing(tokens, name)
+        if len(events.time) == 0:
+            raise DataError(
+                f"Expected at least one event in column {name!r} to learn from. Got "
+                f"{len(events)} histories, all of them empty. Check the time window or the "
+                "prediction times that cut them."
+            )
+        vocabulary = Vocabulary.from_json(events.dtype.vocabulary)
+        statics = StaticEncoder().fit(tokens.drop(columns=name))
+        preparation = cls(name, sequencer, vocabulary, statics)
+        return preparation, preparation._dataset(tokens)
+
+    def dataset(self, X: Any) -> EventDataset:
+        """The data set of further rows."""
+        frame = as_events(X, name=self.events_name)
+        name = find_events(frame)
+        if name != self.events_name:
+            raise DataError(
+                f"Expected the histories in column {self.events_name!r}, as in fit. "
+                f"Got them in {name!r}: rename the column."
+            )
+        vocabulary = frame[name].dtype.vocabulary
+        if vocabulary is None and self.sequencer is not None:
+            frame = self.sequencer.transform(frame)
+        elif vocabulary is None:
+            raise DataError(
+                "Expected tokenised histories, as in fit. Got raw ones. Put the TripletSequencer "
+                "and this estimator into one Pipeline, so that the same steps run each time."
+            )
+        elif Vocabulary.from_json(vocabulary) != self.vocabulary:
+            raise DataError(
+                "Expected histories tokenised with the vocabulary seen in fit. Got ones of "
+                "another vocabulary: transform them with the same fitted TripletSequencer."
+            )
+        _refuse_missing(frame, name)
+        return self._dataset(frame)
+
+    def _dataset(self, tokens: pd.DataFrame) -> EventDataset:
+        numeric, category = self.statics.transform(tokens.drop(columns=self.events_name))
+        return EventDataset(tokens[self.events_name].array, numeric, category)
+
+
+def _refuse_missing(frame: pd.DataFrame, name: str) -> None:
+    missing = frame[name].isna()
+    if missing.any():
+        rows = frame.index[missing.to_numpy()][:3].tolist()
+        raise DataError(
+            f"Expected a history in every row of column {name!r}; it may be empty. Got NA in "
+            f"{int(missing.sum())} rows, for instance {rows}. Drop these rows or give them an "
+            "empty history (nest_events with static= does)."
+        )
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """Windows of time and the length of a typical history, from the training events.
+
+    Attributes
+    ----------
+    edges : (n_windows - 1,) float64
+        Inner borders, in time since each row's origin: quantiles of the events' times, so that
+        every window holds about as many events as the next and any distribution of times,
+        hours or decades, is resolved where the events are.
+    horizon : float
+        Between the first and the last percentile of the events' times.
+    """
+
+    edges: NDArray[np.float64]
+    horizon: float
+
+    @classmethod
+    def fit(cls, events: EventsArray, n_windows: int) -> TimeGrid:
+        time = events.time - np.repeat(events.start, np.diff(events.offsets))
+        edges = np.unique(np.quantile(time, np.linspace(0, 1, n_windows + 1)[1:-1]))
+        low, high = np.quantile(time, [0.01, 0.99])
+        return cls(edges, float(high - low) or 1.0)
+
+
+def check_target(y: ArrayLike, X: Any, n_rows: int) -> NDArray:
+    """``y`` as an array with one entry for each row, in the order of the rows.
+
+    Raises
+    ------
+    DataError
+        If the length differs, or ``y`` is a Series whose index is not that of ``X``.
+    """
+    if y is None:
+        raise DataError(
+            "This estimator requires y to be passed, but the target y is None: expected one "
+            "label for each row of X."
+        )
+    if isinstance(y, (pd.Series, pd.DataFrame)) and isinstance(X, (pd.Series, pd.DataFrame)):
+        if len(y) == len(X) and not y.index.equals(X.index):
+            _explain_index(y.index, X.index)
+    labels = y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else np.asarray(y)
+    if labels.ndim == 0 or len(labels) != n_rows:
+        got = "a single value" if labels.ndim == 0 else f"{len(labels)} labels"
+        raise DataError(
+            f"Expected one label for each of the {n_rows} rows of X. Got {got}. Found input "
+            "variables with inconsistent numbers of samples."
+        )
+    return labels
+
+
+def _explain_index(y_index: pd.Index, X_index: pd.Index) -> None:
+    """Say in which way the labels of y and of the rows of X disagree."""
+    only_y, only_X = y_index.difference(X_index), X_index.difference(y_index)
+    if len(only_y) or len(only_X):
+        raise DataError(
+            "Expected the index of y to be that of X. Got different labels: "
+            f"{len(only_X)} rows of X have no y (for instance {only_X[:3].tolist()}) and "
+            f"{len(only_y)} labels of y no row in X (for instance {only_y[:3].tolist()}). "
+            "Align them with y = y.reindex(X.index), or pass y.to_numpy() if the order is right."
+        )
+    first = int(np.flatnonzero(y_index != X_index)[0])
+    raise DataError(
+        "Expected the index of y in the order of X. Got the same labels in another order (row "
+        f"{first} is {X_index[first]!r} in X and {y_index[first]!r} in y). "
+        "Align them with y = y.loc[X.index]."
+    )

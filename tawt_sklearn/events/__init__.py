@@ -1,0 +1,43 @@
+"""Event histories in pandas: the events dtype, its doors in, and its accessor.
+
+Importing this package registers the dtype ``events`` and the accessor ``Series.events``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tawt_sklearn.events.accessor import EventsAccessor
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.events.history import EventHistory
+
+# Doors in, loaded on first use: they are not needed to read or to pickle a column.
+_DOORS = {
+    "as_events": "tawt_sklearn.events.coerce",
+    "find_events": "tawt_sklearn.events.coerce",
+    "nest_events": "tawt_sklearn.events.ingest",
+    "read_meds": "tawt_sklearn.events.meds",
+}
+
+__all__ = [  # noqa: RUF022 - the dtype first, then the doors
+    "EventHistory",
+    "EventsAccessor",
+    "EventsArray",
+    "EventsDtype",
+    "as_events",
+    "find_events",
+    "nest_events",
+    "read_meds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DOORS:
+        return getattr(importlib.import_module(_DOORS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_DOORS})

@@ -1,0 +1,23 @@
+"""Errors and warnings of the library.
+
+Every error about the user's data is also a :class:`ValueError`, so one ``except ValueError`` works
+as it does with scikit-learn; the finer classes are there for code that wants to react differently.
+"""
+
+from __future__ import annotations
+
+
+class TawtError(Exception):
+    """Base class of all errors raised by tawt_sklearn itself."""
+
+
+class DataError(TawtError, ValueError):
+    """The data given are not what was expected; the message says what to do."""
+
+
+class NotNestedError(DataError):
+    """A long event table arrived where a frame with one row per subject is needed."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data was unknown, cut or set aside; nothing was dropped silently."""

@@ -1,0 +1,70 @@
+"""The network's input: the events of a few rows, flat, with everything as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """The events of ``B`` rows, concatenated; no padding.
+
+    Attributes
+    ----------
+    row : (E,) int64
+        Which of the ``B`` rows an event belongs to, non-decreasing.
+    code : (E,) int64
+        Token id of the code.
+    value : (E,) float32
+        Scaled value, 0 where there is no number.
+    observed : (E,) bool
+        Whether the event carries a number.
+    category : (E,) int64
+        1 + id of the category, 0 for none.
+    time : (E,) float32
+        Time since the row's origin, in the clock's unit; non-decreasing within a row.
+    age : (E,) float32
+        Time from the event to the row's end, in the clock's unit.
+    span : (B,) float32
+        Time from the row's origin to its end.
+    static_numeric : (B, n_numeric) float32
+        Scaled static numbers, NaN where missing.
+    static_category : (B, n_categorical) int64
+        Ids of the static categories, 0 where missing.
+    """
+
+    row: Tensor
+    code: Tensor
+    value: Tensor
+    observed: Tensor
+    category: Tensor
+    time: Tensor
+    age: Tensor
+    span: Tensor
+    static_numeric: Tensor
+    static_category: Tensor
+
+    def __len__(self) -> int:
+        return len(self.span)
+
+    @property
+    def n_events(self) -> int:
+        return len(self.row)
+
+    @property
+    def device(self) -> torch.device:
+        return self.row.device
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> EventBatch:
+        """The same batch on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return EventBatch(**{k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()})
+
+    def keep(self, visible: Tensor) -> EventBatch:
+        """Only the events where ``visible`` (E,) is true; every row stays, even when emptied."""
+        kept = visible.nonzero().squeeze(1)
+        names = ("row", "code", "value", "observed", "category", "time", "age")
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})

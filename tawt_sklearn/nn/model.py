@@ -1,0 +1,51 @@
+"""The supervised model: hide some events, encode, read out, score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from tawt_sklearn.nn.backbone import DualPatchBackbone
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.heads import PredictionHead
+from tawt_sklearn.nn.hiding import HideCodesAndWindows
+from tawt_sklearn.nn.pooling import CodewiseReadout
+
+
+class DualPatchPredictor(nn.Module):
+    """Backbone, readout and head in a row; in training some codes and windows are hidden first.
+
+    Parameters
+    ----------
+    n_outputs : int
+    code_dropout, window_dropout : float
+        Mean share of codes and of time windows hidden from a row in a training step.
+    head_dropout : float
+    backbone : dict
+        Keywords of :class:`DualPatchBackbone`.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_outputs: int,
+        code_dropout: float,
+        window_dropout: float,
+        head_dropout: float,
+        backbone: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        n_codes, d_model = backbone["n_codes"], backbone["d_model"]
+        self.hide = HideCodesAndWindows(
+            n_codes, backbone["window_edges"], code_dropout, window_dropout
+        )
+        self.backbone = DualPatchBackbone(**backbone)
+        self.readout = CodewiseReadout(n_codes, d_model)
+        self.head = PredictionHead(self.readout.d_out, 64, n_outputs, head_dropout)
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """-> (B, n_outputs) scores."""
+        if self.training:
+            batch = self.hide(batch)
+        return self.head(self.readout(self.backbone(batch)))

@@ -1,0 +1,148 @@
+"""Exact statistics of the events of each (row, code), computed from what is visible.
+
+Pure functions of tensors; the float64 oracle in the tests loops over segments.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+STATISTICS = (
+    "log_count",
+    "log_n_values",
+    "mean",
+    "sd",
+    "min",
+    "max",
+    "first",
+    "last",
+    "change",
+    "slope",
+    "first_time",
+    "last_time",
+    "last_age",
+    "last_value_age",
+)
+"""Names of the columns of :func:`segment_statistics`, in order."""
+
+
+def segment_sum(source: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """(E, K) summed by segment -> (n_segments, K)."""
+    total = source.new_zeros(n_segments, source.shape[1])
+    return total.index_add_(0, segment, source)
+
+
+def segment_extreme(source: Tensor, segment: Tensor, n_segments: int, reduce: str) -> Tensor:
+    """(E,) smallest (``"amin"``) or largest (``"amax"``) by segment; 0 for empty segments."""
+    out = source.new_zeros(n_segments)
+    return out.scatter_reduce_(0, segment, source, reduce=reduce, include_self=False)
+
+
+def segment_statistics(
+    segment: Tensor,
+    value: Tensor,
+    observed: Tensor,
+    time: Tensor,
+    age: Tensor,
+    n_segments: int,
+    horizon: float,
+) -> Tensor:
+    """Statistics of the events of each segment; a segment is one code of one row.
+
+    Parameters
+    ----------
+    segment : (E,) int64
+        Segment of each event.  Events of a segment come in order of time.
+    value, observed : (E,)
+        Value, and whether there is one.
+    time, age : (E,)
+        Time since the row's origin and until its end.
+    n_segments : int
+    horizon : float
+        Length of a typical history; times are given as fractions of it.
+
+    Returns
+    -------
+    (n_segments, len(STATISTICS)) tensor
+        0 where a statistic is undefined: no event, or for statistics of values no value.  The
+        slope is the least-squares change of value over one horizon, 0 for fewer than two times.
+    """
+    time, age = time / horizon, age / horizon
+    ones = torch.ones_like(value)
+    count = segment_sum(ones[:, None], segment, n_segments).squeeze(1)
+    order = torch.arange(len(segment), device=segment.device)
+    first_event = segment_extreme(order, segment, n_segments, "amin")
+    last_event = segment_extreme(order, segment, n_segments, "amax")
+    some = count > 0
+
+    kept = observed.nonzero().squeeze(1)
+    s, v, t, a = segment[kept], value[kept], time[kept], age[kept]
+    sums = segment_sum(torch.stack([torch.ones_like(v), v, t], dim=1), s, n_segments)
+    n, sum_v, sum_t = sums.unbind(1)
+    valued = n > 0
+    safe_n = n.clamp(min=1)
+    mean, mean_t = sum_v / safe_n, sum_t / safe_n
+    # Second pass around the means: exact where one-pass float32 sums of squares are not.
+    dv, dt = v - mean[s], t - mean_t[s]
+    squares = segment_sum(torch.stack([dv * dv, dt * dt, dt * dv], dim=1), s, n_segments)
+    ss_v, ss_t, ss_tv = squares.unbind(1)
+    sd = (ss_v / safe_n).sqrt()
+    # Below this spread of time the events are simultaneous and a slope means nothing.
+    sloped = ss_t > 1e-8 * safe_n
+    slope = torch.where(sloped, ss_tv / ss_t.clamp(min=1e-12), 0.0)
+
+    smallest = segment_extreme(v, s, n_segments, "amin")
+    largest = segment_extreme(v, s, n_segments, "amax")
+    rank = torch.arange(len(kept), device=kept.device)
+    first_value = segment_extreme(rank, s, n_segments, "amin")
+    last_value = segment_extreme(rank, s, n_segments, "amax")
+
+    def pick(source: Tensor, index: Tensor, where: Tensor) -> Tensor:
+        if len(source) == 0:
+            return torch.zeros_like(count)
+        return torch.where(where, source[index], 0.0)
+
+    first, last = pick(v, first_value, valued), pick(v, last_value, valued)
+    return torch.stack(
+        [
+            torch.log1p(count),
+            torch.log1p(n),
+            mean,
+            sd,
+            smallest,
+            largest,
+            first,
+            last,
+            last - first,
+            slope,
+            pick(time, first_event, some),
+            pick(time, last_event, some),
+            pick(age, last_event, some),
+            pick(a, last_value, valued),
+        ],
+        dim=1,
+    )
+
+
+def decayed_means(
+    segment: Tensor,
+    value: Tensor,
+    observed: Tensor,
+    age: Tensor,
+    half_life: Tensor,
+    n_segments: int,
+) -> Tensor:
+    """Means and counts in which an event's weight halves with every half-life before the end.
+
+    Differentiable in ``half_life`` (K,), which has the unit of ``age``.
+
+    Returns
+    -------
+    (n_segments, 2 K) tensor
+        K weighted means (0 where no value), then K values of log1p(weighted count).
+    """
+    weight = torch.exp2(-age.unsqueeze(1) / half_life) * observed.unsqueeze(1)  # (E, K)
+    sums = segment_sum(torch.cat([weight, weight * value.unsqueeze(1)], 1), segment, n_segments)
+    count, total = sums.chunk(2, dim=1)
+    return torch.cat([total / count.clamp(min=1e-6), torch.log1p(count)], dim=1)

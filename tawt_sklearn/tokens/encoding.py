@@ -1,0 +1,444 @@
+"""From raw flat events to tokens and back: learning a vocabulary, applying it, undoing it.
+
+The steps are those of :class:`~tawt_sklearn.TripletSequencer`, on arrays; the estimator adds
+scikit-learn's manners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.tokens import categories, times, values
+from tawt_sklearn.tokens.codebook import CodeRule
+from tawt_sklearn.tokens.vocabulary import (
+    MISSING,
+    N_SPECIAL,
+    SPECIAL_CODES,
+    UNKNOWN,
+    CodeLabel,
+    Kind,
+    Vocabulary,
+)
+
+
+@dataclass
+class RawEvents:
+    """The events of a raw column, cut to the most recent ones, with the clock of each row.
+
+    ``code`` and ``codes`` as in :class:`~tawt_sklearn.EventsArray`.  ``n_truncated`` counts the
+    events cut away, per code and, last, without one; (n_codes + 1,).
+    """
+
+    time: np.ndarray
+    code: np.ndarray
+    value: np.ndarray
+    text: np.ndarray | None
+    offsets: np.ndarray
+    codes: pd.Index
+    texts: pd.Index | None
+    origin: np.ndarray
+    end: np.ndarray
+    n_truncated: np.ndarray
+    n_truncated_rows: int
+
+    @classmethod
+    def of(
+        cls, array: EventsArray, *, rule: str, known_start: bool, max_events: int | None
+    ) -> RawEvents:
+        """Take a raw column apart; the origin is that of the whole history."""
+        origin, end = times.origin_and_end(
+            array.time,
+            array.offsets,
+            array.start,
+            array.end,
+            rule=rule,
+            known_start=known_start,
+        )
+        flat = {"time": array.time, "code": array.code, "value": array.value, "text": array.text}
+        offsets, n_codes = array.offsets, len(array.codes)
+        n_truncated, n_rows = np.zeros(n_codes + 1, np.int64), 0
+        if max_events is not None:
+            kept, offsets = times.most_recent(array.offsets, max_events)
+            if kept is not None:
+                n_rows = int((np.diff(offsets) < np.diff(array.offsets)).sum())
+                n_truncated = count_codes(array.code, n_codes)
+                flat = {k: None if v is None else v[kept] for k, v in flat.items()}
+                n_truncated -= count_codes(flat["code"], n_codes)
+        return cls(
+            **flat,
+            offsets=offsets,
+            codes=array.codes,
+            texts=array.texts,
+            origin=origin,
+            end=end,
+            n_truncated=n_truncated,
+            n_truncated_rows=n_rows,
+        )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def count(self, at: np.ndarray | None = None) -> np.ndarray:
+        """Events per code and, last, without one; of all events or those at these positions."""
+        return count_codes(self.code if at is None else self.code[at], len(self.codes))
+
+
+def count_codes(code: np.ndarray, n_codes: int) -> np.ndarray:
+    """Events per code id, and last those with code -1; int64, (n_codes + 1,)."""
+    counts = np.bincount(code + np.int32(1), minlength=n_codes + 1)
+    return np.roll(counts, -1)
+
+
+@dataclass
+class Seen:
+    """What occurred in the training data, kept in the vocabulary or not (too rare)."""
+
+    codes: frozenset[CodeLabel]
+    categories: frozenset[tuple[CodeLabel, str]]
+
+
+@dataclass
+class Encoded:
+    """Tokens of raw events, and where something was changed.
+
+    ``token``, ``value`` and ``text`` (None without any category) are (E,); the others are
+    positions of events or, for ``new_codes``, a mask over the raw code dictionary.
+    """
+
+    token: np.ndarray
+    value: np.ndarray
+    text: np.ndarray | None
+    outside: np.ndarray
+    clipped: np.ndarray
+    ignored: np.ndarray
+    new_category: np.ndarray
+    new_category_names: list[str]
+    new_codes: np.ndarray
+
+
+def choose_codes(
+    events: RawEvents, min_count: int
+) -> tuple[list[CodeLabel], np.ndarray, frozenset[CodeLabel]]:
+    """Codes that get a token by falling frequency, the events of each, and all codes seen."""
+    counts = events.count()[:-1]
+    labels = events.codes.tolist()
+    present = [
+        (-int(n), label)
+        for label, n in zip(labels, counts.tolist(), strict=True)
+        if n and label not in SPECIAL_CODES
+    ]
+    present.sort()
+    if not present:
+        raise DataError(
+            "Expected events with a code to learn from. Got only events without one; check the "
+            "column that was given as code."
+        )
+    kept = [(label, -n) for n, label in present if -n >= min_count]
+    if not kept:
+        raise DataError(
+            f"Expected codes that occur at least min_count={min_count} times. Got {len(present)} "
+            f"codes, the most frequent {-present[0][0]} times. Lower min_count."
+        )
+    codes, frequency = zip(*kept, strict=True)
+    return list(codes), np.array(frequency), frozenset(label for _, label in present)
+
+
+def token_table(codes: pd.Index, token_of: Mapping[CodeLabel, int]) -> np.ndarray:
+    """Token id of each raw code id; the last entry serves events without code (-1)."""
+    ids = [token_of.get(code, UNKNOWN) for code in codes.tolist()]
+    return np.array([*ids, MISSING], np.int32)
+
+
+def learn(
+    events: RawEvents,
+    *,
+    min_count: int,
+    value_scaling: str | None,
+    clip: float | None,
+    categorical: Any,
+    rules: Mapping[str, CodeRule],
+    clock: Mapping[str, Any],
+) -> tuple[Vocabulary, Seen, Encoded]:
+    """Learn the vocabulary of training events, and encode them.
+
+    Parameters
+    ----------
+    categorical : "auto" or set of str
+        Codes whose numbers and texts are categories.
+    clock : dict
+        ``time_unit, timezone, time_origin, known_start`` of the vocabulary.
+    """
+    real, frequency, seen_codes = choose_codes(events, min_count)
+    codes: tuple[CodeLabel, ...] = (*SPECIAL_CODES, *real)
+    V = len(codes)
+    table = token_table(events.codes, {code: k for k, code in enumerate(codes)})
+    token = table[events.code]
+    counts = np.zeros(V, np.int64)
+    np.add.at(counts, table, events.count())
+
+    rule = [CodeRule()] * N_SPECIAL + [rules.get(str(code), CodeRule()) for code in real]
+    kinds, takes_text = _kinds(events, token, codes, rule, categorical)
+    numeric = np.array([kind == "numeric" for kind in kinds])
+    takes_numbers = np.array([kind == "categorical" for kind in kinds])
+    cleaning: dict[str, Any] = {
+        "factor": np.array([r.factor for r in rule]),
+        "low": np.array([r.low for r in rule]),
+        "high": np.array([r.high for r in rule]),
+        "log": np.array([r.log for r in rule]) & numeric,
+    }
+    cleaned, outside = values.clean_values(token, events.value, **cleaning)
+    check_finite(events, token, cleaned)
+    found = categories.group_categories(
+        token,
+        cleaned,
+        events.text,
+        events.texts,
+        takes_text=takes_text,
+        takes_numbers=takes_numbers,
+    )
+    with_categories = np.flatnonzero(takes_numbers | _occurs(found, V))
+    pairs, numbers = categories.learn_categories(found, with_categories, min_count)
+
+    scaling = values.Scaling.identity(V)
+    if value_scaling is not None:
+        numbers_only = cleaned
+        if not numeric[np.flatnonzero(counts)].all():
+            numbers_only = np.where(numeric[token], cleaned, np.float32(np.nan))
+        scaling = values.fit_scaling(*values.sort_by_code(token, numbers_only, V), value_scaling)
+    rng = np.random.default_rng(0)
+    vocabulary = Vocabulary(
+        codes=codes,
+        kinds=tuple(kinds),
+        labels=tuple(r.label or str(code) for code, r in zip(codes, rule, strict=True)),
+        counts=counts,
+        **cleaning,
+        **vars(scaling),
+        categories=tuple(pairs),
+        category_numbers=np.array(numbers, float),
+        value_scaling=value_scaling,
+        clip=None if value_scaling is None or clip is None else float(clip),
+        **clock,
+        time_scale=times.typical_gap(events.time, events.offsets, rng),
+        time_quantiles=times.time_quantiles(events.time, events.offsets, events.origin, rng),
+        span_quantiles=times.span_quantiles(events.offsets, events.origin, events.end),
+    )
+    seen = Seen(seen_codes, frozenset((codes[token], label) for token, label in found.pairs))
+    return vocabulary, seen, _finish(events, vocabulary, seen, token, cleaned, outside, found)
+
+
+def encode(events: RawEvents, vocabulary: Vocabulary, seen: Seen) -> Encoded:
+    """Encode raw events with a vocabulary learned before."""
+    token = token_table(events.codes, vocabulary.token_of)[events.code]
+    cleaned, outside = values.clean_values(
+        token,
+        events.value,
+        factor=vocabulary.factor,
+        low=vocabulary.low,
+        high=vocabulary.high,
+        log=vocabulary.log,
+    )
+    check_finite(events, token, cleaned)
+    found = categories.group_categories(
+        token,
+        cleaned,
+        events.text,
+        events.texts,
+        takes_text=np.diff(vocabulary.category_offsets) > 0,
+        takes_numbers=_is_kind(vocabulary, "categorical"),
+    )
+    return _finish(events, vocabulary, seen, token, cleaned, outside, found)
+
+
+def _finish(
+    events: RawEvents,
+    vocabulary: Vocabulary,
+    seen: Seen,
+    token: np.ndarray,
+    cleaned: np.ndarray,
+    outside: np.ndarray | None,
+    found: categories.CategoryEvents,
+) -> Encoded:
+    value, clipped = values.scale_values(
+        token,
+        cleaned,
+        scaling_of(vocabulary),
+        numeric=_is_kind(vocabulary, "numeric"),
+        clip=vocabulary.clip,
+        quantile=vocabulary.value_scaling == "quantile",
+        out=None if cleaned is events.value else cleaned,
+    )
+    text = None
+    if vocabulary.n_categories:
+        text = categories.encode_categories(found, vocabulary.category_of, len(events))
+    codes = vocabulary.codes
+    new_pair = np.array(
+        [
+            (codes[k], label) not in seen.categories and label != categories.UNKNOWN_CATEGORY
+            for k, label in found.pairs
+        ],
+        dtype=bool,
+    )
+    new = [found.pairs[k] for k in np.flatnonzero(new_pair)]
+    new_codes = [
+        code not in seen.codes and code not in SPECIAL_CODES for code in events.codes.tolist()
+    ]
+    return Encoded(
+        token=token,
+        value=value,
+        text=text,
+        outside=np.empty(0, np.int64) if outside is None else outside,
+        clipped=clipped,
+        ignored=_ignored(events, vocabulary, token),
+        new_category=found.at[new_pair[found.pair]] if new else np.empty(0, np.int64),
+        new_category_names=[f"{codes[k]}={label}" for k, label in new],
+        new_codes=np.array(new_codes, dtype=bool),
+    )
+
+
+def decode(array: EventsArray, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Raw ``code, codes, value, text, texts, start`` of a tokenised column."""
+    V = len(vocabulary)
+    raw_id = np.arange(-N_SPECIAL, V - N_SPECIAL, dtype=np.int32)
+    raw_id[:N_SPECIAL] = -1
+    value = values.unscale_values(
+        array.code,
+        array.value,
+        scaling_of(vocabulary),
+        factor=vocabulary.factor,
+        log=vocabulary.log,
+        quantile=vocabulary.value_scaling == "quantile",
+    )
+    text, texts = None, None
+    if array.text is not None and vocabulary.n_categories:
+        number = vocabulary.category_numbers
+        labels = [label for _, label in vocabulary.categories]
+        is_text = np.isnan(number) & np.array([x != categories.UNKNOWN_CATEGORY for x in labels])
+        names, ids = np.unique(np.array(labels)[is_text], return_inverse=True)
+        table = np.full(len(labels) + 1, -1, np.int32)  # last entry: no category
+        table[:-1][is_text] = ids
+        if len(names):
+            text, texts = table[array.text], pd.Index(names, dtype="str")
+        from_number = np.append(np.where(is_text, np.nan, number), np.nan)[array.text]
+        made = ~np.isnan(from_number)
+        # Numbers of categorical codes went through the unit factor, never through log or scale.
+        value[made] = from_number[made] / vocabulary.factor[array.code[made]]
+    start = None
+    if vocabulary.known_start:
+        # Where the origin is not what the rule gives, it was known.
+        by_rule, _ = times.origin_and_end(
+            array.time,
+            array.offsets,
+            np.full(len(array), np.nan),
+            array.end,
+            rule=vocabulary.time_origin,
+            known_start=False,
+        )
+        start = np.where(array.start == by_rule, np.nan, array.start)
+    codes = pd.Index(list(vocabulary.codes[N_SPECIAL:]))
+    if not vocabulary.integer_codes:
+        codes = codes.astype("str")
+    return {
+        "code": raw_id[array.code],
+        "codes": codes,
+        "value": value,
+        "text": text,
+        "texts": texts,
+        "start": start,
+    }
+
+
+def scaling_of(vocabulary: Vocabulary) -> values.Scaling:
+    """The scaling part of a vocabulary."""
+    return values.Scaling(
+        vocabulary.center,
+        vocabulary.scale,
+        vocabulary.knot_offsets,
+        vocabulary.knot_values,
+        vocabulary.knot_scores,
+    )
+
+
+def check_finite(events: RawEvents, token: np.ndarray, cleaned: np.ndarray) -> None:
+    """Infinite numbers of known codes (that no valid range set aside) cannot be scaled."""
+    infinite = np.flatnonzero(np.isinf(cleaned))
+    infinite = infinite[token[infinite] >= N_SPECIAL]
+    if len(infinite):
+        ids = np.unique(events.code[infinite])
+        names = ", ".join(repr(events.codes[k]) for k in ids[:5])
+        raise DataError(
+            f"Expected finite values or NaN. Got {len(infinite)} infinite ones, at codes {names}"
+            f"{' and more' if len(ids) > 5 else ''}. Replace them by NaN, or give these codes a "
+            "valid range with codes={...: {'range': [low, high]}}."
+        )
+    if not np.isfinite(events.time).all():
+        raise DataError(
+            f"Expected finite event times. Got {(~np.isfinite(events.time)).sum()} that are NaN "
+            "or infinite. Drop these events before nesting."
+        )
+
+
+def _is_kind(vocabulary: Vocabulary, kind: Kind) -> np.ndarray:
+    return np.array([k == kind for k in vocabulary.kinds])
+
+
+def _occurs(found: categories.CategoryEvents, V: int) -> np.ndarray:
+    mask = np.zeros(V, bool)
+    mask[[token for token, _ in found.pairs]] = True
+    return mask
+
+
+def _kinds(
+    events: RawEvents,
+    token: np.ndarray,
+    codes: tuple[CodeLabel, ...],
+    rules: list[CodeRule],
+    categorical: Any,
+) -> tuple[list[Kind], np.ndarray]:
+    """Kind of each token, and which tokens' texts become categories."""
+    V = len(codes)
+    n_events = np.bincount(token, minlength=V)
+    has_number = n_events > np.bincount(token[np.isnan(events.value)], minlength=V)
+    has_text = np.zeros(V, bool)
+    if events.text is not None:
+        has_text[np.unique(token[events.text >= 0])] = True
+    kinds: list[Kind] = ["presence"] * V
+    takes_text = np.zeros(V, bool)
+    for k in range(N_SPECIAL, V):
+        kind = rules[k].kind
+        listed = categorical != "auto" and str(codes[k]) in categorical
+        if kind is None and listed:
+            kind = "categorical"
+        takes_text[k] = kind == "categorical" or (
+            kind is None and categorical == "auto" and has_text[k]
+        )
+        if kind is None:
+            kind = "numeric" if has_number[k] else "categorical" if takes_text[k] else "presence"
+        kinds[k] = kind
+    return kinds, takes_text
+
+
+def _ignored(events: RawEvents, vocabulary: Vocabulary, token: np.ndarray) -> np.ndarray:
+    """Positions of events of known codes whose number or text finds no place in the tokens."""
+    presence = _is_kind(vocabulary, "presence")
+    presence[:N_SPECIAL] = False
+    with_categories = np.diff(vocabulary.category_offsets) > 0
+    categorical = _is_kind(vocabulary, "categorical")
+    mask = None
+    if presence.any():
+        mask = presence[token] & ~np.isnan(events.value)
+    if events.text is not None:
+        no_place = ~with_categories
+        no_place[:N_SPECIAL] = False
+        has_text = events.text >= 0
+        set_aside = no_place[token] & has_text
+        if categorical.any():
+            set_aside |= categorical[token] & has_text & ~np.isnan(events.value)
+        mask = set_aside if mask is None else mask | set_aside
+    return np.empty(0, np.int64) if mask is None else np.flatnonzero(mask)

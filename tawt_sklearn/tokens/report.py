@@ -1,0 +1,74 @@
+"""What happened to the events of each code on the way to tokens, as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tawt_sklearn.tokens.encoding import Encoded, RawEvents
+from tawt_sklearn.tokens.times import count_duplicates
+from tawt_sklearn.tokens.vocabulary import MISSING, SPECIAL_CODES, UNKNOWN, Vocabulary
+
+
+def report_frame(events: RawEvents, encoded: Encoded, vocabulary: Vocabulary) -> pd.DataFrame:
+    """One row per code of the frame, and per code of the vocabulary that the frame lacks.
+
+    The columns are described at :attr:`TripletSequencer.report_`.
+    """
+    n_codes = len(events.codes)
+    n_events = events.count()
+    no_number = np.isnan(events.value)
+    no_content = no_number
+    n_texts = np.zeros(n_codes + 1, np.int64)
+    if events.text is not None:
+        n_texts = events.count(np.flatnonzero(events.text >= 0))
+        no_content = no_number & (events.text < 0)
+    code = np.where(events.code < 0, n_codes, events.code)
+    tokens = [vocabulary.token_of.get(c, UNKNOWN) for c in events.codes.tolist()]
+    tokens.append(MISSING)
+    columns = {
+        "n_events": n_events,
+        "n_truncated": events.n_truncated,
+        "n_values": n_events - events.count(np.flatnonzero(no_number)),
+        "n_texts": n_texts,
+        "n_missing_value": events.count(np.flatnonzero(no_content)),
+        "n_out_of_range": events.count(encoded.outside),
+        "n_clipped": events.count(encoded.clipped),
+        "n_ignored": events.count(encoded.ignored),
+        "n_new_category": events.count(encoded.new_category),
+        "n_duplicates": count_duplicates(events.time, code, events.offsets, n_codes + 1),
+    }
+    labels = [*events.codes.tolist(), SPECIAL_CODES[MISSING]]
+    frame = pd.DataFrame(columns, index=pd.Index(labels, name="code"))
+    frame["token"] = tokens
+    frame["status"] = [
+        _status(label, token, new)
+        for label, token, new in zip(labels, tokens, [*encoded.new_codes, False], strict=True)
+    ]
+    frame = frame[(frame["n_events"] + frame["n_truncated"]) > 0]
+    return frame.sort_values("n_events", ascending=False, kind="stable")
+
+
+def _status(label: str | int, token: int, new: bool) -> str:
+    if label in SPECIAL_CODES:
+        return "special"
+    if token != UNKNOWN:
+        return "known"
+    return "unknown" if new else "rare"
+
+
+def summary_series(
+    events: RawEvents, encoded: Encoded, frame: pd.DataFrame, n_rows: int
+) -> pd.Series:
+    """Totals of the report and of the rows."""
+    by_status = frame.groupby("status")["n_events"].sum()
+    totals = {
+        "n_histories": n_rows,
+        "n_empty": int((np.diff(events.offsets) == 0).sum()),
+        "n_truncated_histories": events.n_truncated_rows,
+        **{name: int(frame[name].sum()) for name in frame.columns if name.startswith("n_")},
+        "n_unknown": int(by_status.get("unknown", 0)),
+        "n_rare": int(by_status.get("rare", 0)),
+        "n_missing_code": int(frame["n_events"].get(SPECIAL_CODES[MISSING], 0)),
+    }
+    return pd.Series(totals, name="total")

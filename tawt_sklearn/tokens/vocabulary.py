@@ -1,0 +1,287 @@
+"""The vocabulary: everything a tokenised events column means, in one immutable object.
+
+A tokenised column carries its vocabulary in the dtype, as a JSON string, so that it survives
+pickling, Parquet and a trip through somebody else's pipeline.  This module is the only one that
+writes or reads that string.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from tawt_sklearn.exceptions import DataError
+
+UNKNOWN, MISSING, MASK = 0, 1, 2
+"""Token ids of an unseen (or rare) code, of an event without a code, and of a masked event."""
+
+SPECIAL_CODES = ("[UNK]", "[MISSING]", "[MASK]")
+N_SPECIAL = len(SPECIAL_CODES)
+
+Kind = Literal["numeric", "categorical", "presence"]
+CodeLabel = str | int
+
+_FORMAT = 1  # raise when a field changes its meaning, so that old files fail with a message
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What token ids, scaled values and category ids of a tokenised events column stand for.
+
+    Fields marked (V,) hold one entry per token id, special tokens first; arrays are read-only.
+
+    Parameters
+    ----------
+    codes : tuple of (str or int), (V,)
+        Code of each token; integer codes stay integers.  Ids 0, 1, 2 are ``"[UNK]"``,
+        ``"[MISSING]"`` and ``"[MASK]"``, real codes follow by falling training frequency.
+    kinds : tuple of {"numeric", "categorical", "presence"}, (V,)
+        ``numeric`` codes have scaled values (and, where their events also carry text,
+        categories), ``categorical`` codes have categories only, ``presence`` codes neither.
+    labels : tuple of str, (V,)
+        Names for display; the code itself unless the user's ``codes`` say otherwise.
+    counts : ndarray of int64, (V,)
+        Training events per token (rare codes are counted at ``[UNK]``).
+    factor, low, high, log : ndarray, (V,)
+        Unit factor, valid range (after the factor; infinite = open) and whether ``log1p`` is
+        taken, in this order, before scaling.
+    center, scale : ndarray of float64, (V,)
+        ``scaled = (transformed - center) / scale`` for ``"robust"`` and ``"standard"`` scaling.
+    knot_offsets, knot_values, knot_scores : ndarray
+        Quantile tables, ragged over tokens; empty unless ``value_scaling == "quantile"``.
+    categories : tuple of (int, str)
+        Token id and category label of each category id, grouped by token; every token that has
+        categories has ``"[UNK]"`` as its first one.
+    category_numbers : ndarray of float64, (n_categories,)
+        The number a category was made from, NaN where it was a text.
+    value_scaling : {"robust", "standard", "quantile", None}
+    clip : float or None
+        Scaled values lie in ``[-clip, clip]``.
+    time_unit : str
+        Unit of times, ``time_scale`` and the two quantile tables.
+    timezone : str or None
+        Clock kind of the training data: None = numbers, ``"naive"``, else a time zone.
+    time_origin : {"zero", "first", "end"}
+        The rule behind ``start`` of tokenised rows, ``"auto"`` resolved.
+    known_start : bool
+        Whether a known window start took precedence over the rule.
+    time_scale : float
+        Typical (median) gap between successive distinct event times of one row, > 0.
+    time_quantiles : ndarray of float64, (21,)
+        Quantiles 0, .05, ..., 1 of ``time - start`` over training events.
+    span_quantiles : ndarray of float64, (21,)
+        The same of ``end - start`` over training rows that have events.
+    """
+
+    codes: tuple[CodeLabel, ...]
+    kinds: tuple[Kind, ...]
+    labels: tuple[str, ...]
+    counts: np.ndarray
+    factor: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    log: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    knot_offsets: np.ndarray
+    knot_values: np.ndarray
+    knot_scores: np.ndarray
+    categories: tuple[tuple[int, str], ...]
+    category_numbers: np.ndarray
+    value_scaling: str | None
+    clip: float | None
+    time_unit: str
+    timezone: str | None
+    time_origin: str
+    known_start: bool
+    time_scale: float
+    time_quantiles: np.ndarray
+    span_quantiles: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, dtype in _ARRAYS.items():
+            array = np.asarray(getattr(self, name), dtype=dtype)
+            if array.flags.writeable:
+                array = array.copy()
+                array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        V = len(self.codes)
+        for name in _PER_TOKEN:
+            if len(getattr(self, name)) != V:
+                raise DataError(
+                    f"A vocabulary of {V} codes needs {V} entries in {name!r}. "
+                    f"Got {len(getattr(self, name))}."
+                )
+        if self.codes[:N_SPECIAL] != SPECIAL_CODES:
+            raise DataError(
+                f"The first codes of a vocabulary are {SPECIAL_CODES}. "
+                f"Got {self.codes[:N_SPECIAL]}."
+            )
+
+    # ---- sizes and look-ups ----------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of token ids, the special ones included (V)."""
+        return len(self.codes)
+
+    @property
+    def n_categories(self) -> int:
+        """Number of category ids over all codes."""
+        return len(self.categories)
+
+    @cached_property
+    def token_of(self) -> dict[CodeLabel, int]:
+        """Code to token id (special tokens included)."""
+        return {code: token for token, code in enumerate(self.codes)}
+
+    @cached_property
+    def category_of(self) -> dict[tuple[int, str], int]:
+        """(token id, category label) to category id."""
+        return {pair: category for category, pair in enumerate(self.categories)}
+
+    @cached_property
+    def category_offsets(self) -> np.ndarray:
+        """Category ids of token ``k`` are ``category_offsets[k]`` to ``category_offsets[k + 1]``.
+
+        The first of them is the token's ``"[UNK]"`` category; tokens without categories have an
+        empty range.  int64, (V + 1,).
+        """
+        tokens = np.fromiter((token for token, _ in self.categories), np.int64)
+        return _frozen(np.searchsorted(tokens, np.arange(len(self) + 1)).astype(np.int64))
+
+    @cached_property
+    def integer_codes(self) -> bool:
+        """Whether the codes of the raw data are integers."""
+        return len(self) > N_SPECIAL and all(isinstance(c, int) for c in self.codes[N_SPECIAL:])
+
+    @cached_property
+    def code_index(self) -> pd.Index:
+        """``.codes`` of a tokenised column: the codes as strings, in id order."""
+        return pd.Index([str(code) for code in self.codes], dtype="str")
+
+    @cached_property
+    def category_index(self) -> pd.Index:
+        """``.texts`` of a tokenised column: ``"code=category"``, in id order."""
+        names = pd.Index([f"{self.codes[token]}={label}" for token, label in self.categories])
+        if not names.is_unique:  # code "a=b" with "c" beside code "a" with "b=c"
+            names = pd.Index([f"{name} ({k})" for k, name in enumerate(names)])
+        return names.astype("str")
+
+    # ---- JSON ------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The vocabulary as one line of JSON; the same content gives the same string."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
+        content: dict[str, Any] = {"format": _FORMAT}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _ARRAYS:
+                value = _to_plain(value)
+            content[field.name] = value
+        return json.dumps(content, separators=(",", ":"), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Vocabulary:
+        """Read what :meth:`to_json` wrote; the last few strings are remembered.
+
+        Raises
+        ------
+        DataError
+            The string is not a vocabulary, or one of another version of the format.
+        """
+        return _parse(text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vocabulary):
+            return NotImplemented
+        return self is other or self._json == other._json
+
+    def __hash__(self) -> int:
+        return hash(self._json)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Vocabulary.from_json, (self._json,)
+
+    def __repr__(self) -> str:
+        return (
+            f"Vocabulary({len(self) - N_SPECIAL} codes, {self.n_categories} categories, "
+            f"value_scaling={self.value_scaling!r}, time_unit={self.time_unit!r})"
+        )
+
+
+_ARRAYS: dict[str, type] = {
+    "counts": np.int64,
+    "factor": np.float64,
+    "low": np.float64,
+    "high": np.float64,
+    "log": np.bool_,
+    "center": np.float64,
+    "scale": np.float64,
+    "knot_offsets": np.int64,
+    "knot_values": np.float64,
+    "knot_scores": np.float64,
+    "category_numbers": np.float64,
+    "time_quantiles": np.float64,
+    "span_quantiles": np.float64,
+}
+_PER_TOKEN = ("kinds", "labels", "counts", "factor", "low", "high", "log", "center", "scale")
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def _to_plain(array: np.ndarray) -> list[Any]:
+    """Array to a JSON list; strict JSON has no NaN or infinity, so those become words."""
+    if array.dtype != np.float64 or np.isfinite(array).all():
+        return array.tolist()
+    words = {math.inf: "inf", -math.inf: "-inf"}
+    return [x if math.isfinite(x) else words.get(x, "nan") for x in array.tolist()]
+
+
+def _from_plain(values: Sequence[Any], dtype: type) -> np.ndarray:
+    if dtype is np.float64:
+        return _frozen(np.array([float(x) for x in values], dtype=dtype))
+    return _frozen(np.array(values, dtype=dtype))
+
+
+@functools.lru_cache(maxsize=32)
+def _parse(text: str) -> Vocabulary:
+    try:
+        content = json.loads(text)
+        version = content.pop("format")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            "Expected the JSON of a vocabulary, as Vocabulary.to_json() writes it. "
+            f"Got {text[:60]!r}."
+        ) from None
+    if version != _FORMAT:
+        raise DataError(
+            f"This version reads vocabularies of format {_FORMAT}. Got format {version!r}. "
+            "Tokenise the raw data again, or use the version that wrote it."
+        )
+    missing = {field.name for field in fields(Vocabulary)} - set(content)
+    if missing:
+        raise DataError(f"The JSON of a vocabulary lacks {sorted(missing)}. It may be cut short.")
+    for name, dtype in _ARRAYS.items():
+        content[name] = _from_plain(content[name], dtype)
+    for name in ("codes", "kinds", "labels"):
+        content[name] = tuple(content[name])
+    content["categories"] = tuple((int(token), label) for token, label in content["categories"])
+    return Vocabulary(**content)

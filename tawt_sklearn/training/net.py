@@ -1,0 +1,50 @@
+"""The skorch net that an estimator builds in ``fit``: batches of events instead of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring
+from torch import Tensor
+
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.training.dataset import EventDataset
+
+
+class EventNet(NeuralNet):
+    """A :class:`skorch.NeuralNet` over :class:`EventDataset`.
+
+    The data set cuts whole batches from flat arrays, so the loader has nothing to collate, and a
+    batch is an object of its own rather than a tensor or a dict of them.
+    """
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring(name="valid_loss")),
+        ]
+
+    def infer(self, x: EventBatch, **fit_params: Any) -> Tensor:
+        return self.module_(x.to(self.device), **fit_params)
+
+    def get_params_for_optimizer(
+        self, prefix: str, named_parameters: Any
+    ) -> tuple[tuple[list[dict[str, Any]]], dict[str, Any]]:
+        """Decay matrices only: neither biases and norms nor the few scalars (decays, half-lives)."""
+        _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        decay = kwargs.pop("weight_decay", 0.0)
+        parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return (groups,), kwargs
+
+    def decision(self, dataset: EventDataset) -> NDArray[np.float32]:
+        """Scores (n, n_outputs) for every row of a data set, in its order."""
+        return self.forward(dataset).numpy()

@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests, named by their role."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_home() -> Path:
+    """Folder with the real data sets; tests that need it skip where it is missing."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    home = Path(os.environ.get("TAWT_DATA", default))
+    if not home.is_dir():
+        pytest.skip(f"no real data: neither TAWT_DATA nor {default.parent.name}/data is a folder")
+    return home

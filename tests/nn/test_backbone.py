@@ -1,0 +1,195 @@
+"""Patches and the backbone: shapes, invariances, and what must not leak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tawt_sklearn.nn.backbone import DualPatchBackbone
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.hiding import HideCodesAndWindows
+from tawt_sklearn.nn.model import DualPatchPredictor
+from tawt_sklearn.nn.patching import TemporalPatches, assign_slots
+from tawt_sklearn.nn.pooling import CodewiseReadout
+
+EDGES = [12.0, 24.0, 36.0]
+
+
+def backbone(n_codes=7, n_categories=0, **settings) -> DualPatchBackbone:
+    torch.manual_seed(1)
+    settings = {"d_model": 16, "n_heads": 2, "d_feedforward": 32, "dropout": 0.0} | settings
+    return DualPatchBackbone(
+        n_codes=n_codes, n_categories=n_categories, window_edges=EDGES, horizon=48.0, **settings
+    ).eval()
+
+
+def rows(batch: EventBatch, index: list[int]) -> EventBatch:
+    """The batch that has these rows in this order."""
+    chosen = [(batch.row == k).nonzero().squeeze(1) for k in index]
+    position = torch.cat(chosen)
+    events = {
+        name: getattr(batch, name)[position]
+        for name in ("code", "value", "observed", "category", "time", "age")
+    }
+    row = torch.cat([torch.full((len(c),), new) for new, c in enumerate(chosen)])
+    return EventBatch(
+        row=row,
+        **events,
+        span=batch.span[index],
+        static_numeric=batch.static_numeric[index],
+        static_category=batch.static_category[index],
+    )
+
+
+@pytest.mark.parametrize("patching, n_tokens", [("dual", 11), ("time", 4), ("feature", 7)])
+def test_tokens_are_static_then_feature_then_temporal_patches(make_batch, patching, n_tokens):
+    batch = make_batch(n_static_numeric=2, cardinalities=(3,))
+    encoded = backbone(
+        n_static_numeric=2, static_cardinalities=(3,), patching=patching
+    )(batch)
+    assert encoded.cls.shape == (5, 16)
+    assert encoded.tokens.shape == (5, 3 + n_tokens, 16)
+    kinds = encoded.kind.tolist()
+    assert kinds[:3] == [0, 0, 0] and kinds == sorted(kinds)
+    assert (1 in kinds) == (patching != "time") and (2 in kinds) == (patching != "feature")
+    assert encoded.tokens.isfinite().all()
+
+
+@pytest.mark.parametrize("max_feature_patches", [128, 4])
+def test_rows_do_not_see_each_other(make_batch, max_feature_patches):
+    batch = make_batch(n_categories=3, n_static_numeric=1)
+    net = backbone(
+        n_categories=3, n_static_numeric=1, max_feature_patches=max_feature_patches
+    )
+    whole = net(batch).cls
+    torch.testing.assert_close(net(rows(batch, [4, 0])).cls, whole[[4, 0]])
+
+
+def test_a_row_without_events_is_encoded(make_batch):
+    batch = make_batch(mean_events=0)
+    assert batch.n_events == 0
+    encoded = backbone(n_categories=2)(batch)
+    assert encoded.cls.isfinite().all()
+    torch.testing.assert_close(encoded.cls[0], encoded.cls[1])
+
+
+def test_hidden_events_leave_no_trace(make_batch):
+    """Whatever hidden events held, the result is that of histories without them."""
+    batch = make_batch(n_rows=6, mean_events=30, n_categories=2)
+    torch.manual_seed(0)
+    visible = torch.rand(batch.n_events) < 0.5
+    net = backbone(n_categories=2)
+    altered = replace(batch, value=torch.where(visible, batch.value, 99.0))
+    torch.testing.assert_close(net(batch.keep(visible)).cls, net(altered.keep(visible)).cls)
+    assert not torch.allclose(net(batch).cls, net(altered).cls)
+
+
+def test_the_time_axis_matters(make_batch):
+    """Reversing the order of the values of a row changes what the network says."""
+    batch = make_batch()
+    flipped = replace(batch, value=batch.value.flip(0), observed=batch.observed.flip(0))
+    assert not torch.allclose(backbone()(batch).cls, backbone()(flipped).cls)
+
+
+def test_codes_have_fixed_places_when_they_fit():
+    row, code = torch.tensor([0, 0, 1]), torch.tensor([2, 0, 1])
+    slot, slot_code = assign_slots(row, code, n_rows=2, n_codes=3, n_slots=5)
+    assert torch.equal(slot, code)
+    assert slot_code.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_with_many_codes_places_go_to_the_most_frequent_ones_of_the_row():
+    row, code = torch.tensor([0, 0, 0, 0, 2]), torch.tensor([9, 4, 7, 4, 5])
+    slot, slot_code = assign_slots(row, code, n_rows=3, n_codes=10, n_slots=2)
+    assert slot_code.tolist() == [[4, 7], [-1, -1], [5, -1]]
+    assert slot.tolist() == [-1, 0, 1, 0, 0]
+
+
+def test_a_window_counts_each_code_once():
+    """Sixty equal heart rates in a window stand for as much as one, apart from their number."""
+    torch.manual_seed(0)
+    patches = TemporalPatches(3, 0, 8, torch.tensor([10.0]), horizon=20.0)
+
+    def batch(n):
+        return EventBatch(
+            row=torch.zeros(n, dtype=torch.int64),
+            code=torch.ones(n, dtype=torch.int64),
+            value=torch.full((n,), 0.7),
+            observed=torch.ones(n, dtype=torch.bool),
+            category=torch.zeros(n, dtype=torch.int64),
+            time=torch.full((n,), 3.0),
+            age=torch.full((n,), 17.0),
+            span=torch.full((1,), 20.0),
+            static_numeric=torch.zeros(1, 0),
+            static_category=torch.zeros(1, 0, dtype=torch.int64),
+        )
+
+    one, many = (patches.bag(b, patches.window(b.time)) for b in (batch(1), batch(60)))
+    torch.testing.assert_close(one, many)
+    assert one[0].abs().sum() > 0 and one[1].abs().sum() == 0
+
+
+def test_hiding_keeps_its_mean_rates_and_hides_whole_codes():
+    hide = HideCodesAndWindows(50, EDGES, code_rate=0.2, window_rate=0.0)
+    n = 50 * 400
+    batch = EventBatch(
+        row=torch.arange(400).repeat_interleave(50),
+        code=torch.arange(50).repeat(400),
+        value=torch.zeros(n),
+        observed=torch.ones(n, dtype=torch.bool),
+        category=torch.zeros(n, dtype=torch.int64),
+        time=torch.zeros(n),
+        age=torch.zeros(n),
+        span=torch.ones(400),
+        static_numeric=torch.zeros(400, 0),
+        static_category=torch.zeros(400, 0, dtype=torch.int64),
+    )
+    torch.manual_seed(0)
+    visible = hide.visible(batch).view(400, 50)
+    # Rates are uniform in (0, .4): mean .2, standard error of the mean .4 / sqrt(12 * 400).
+    assert abs((~visible).float().mean() - 0.2) < 4 * 0.4 / (12 * 400) ** 0.5
+    assert (visible.float().mean(1) > 0.95).any()  # some rows are seen whole
+    both = replace(batch, code=torch.zeros(n, dtype=torch.int64))
+    per_row = hide.visible(both).view(400, 50)
+    assert (per_row == per_row[:, :1]).all()  # all events of a code share its fate
+
+
+def test_every_parameter_learns(make_batch):
+    batch = make_batch(
+        n_rows=16, mean_events=40, n_categories=2, n_static_numeric=1, cardinalities=(3,)
+    )
+    torch.manual_seed(0)
+    net = DualPatchPredictor(
+        n_outputs=2,
+        code_dropout=0.2,
+        window_dropout=0.3,
+        head_dropout=0.1,
+        backbone={
+            "n_codes": 7,
+            "n_categories": 2,
+            "window_edges": EDGES,
+            "horizon": 48.0,
+            "n_static_numeric": 1,
+            "static_cardinalities": (3,),
+            "d_model": 16,
+            "n_heads": 2,
+        },
+    )
+    net(batch).square().sum().backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_the_readout_tells_codes_apart(make_batch):
+    """Exchanging two feature tokens changes the codewise sum, not the mean."""
+    encoded = backbone()(make_batch())
+    feature = (encoded.kind == 1).nonzero().squeeze(1)
+    exchanged = encoded.tokens.clone()
+    exchanged[:, feature[:2]] = encoded.tokens[:, feature[:2].flip(0)]
+    torch.manual_seed(0)
+    readout = CodewiseReadout(7, 16, 8)
+    one, other = readout(encoded), readout(encoded._replace(tokens=exchanged))
+    torch.testing.assert_close(one[:, :48], other[:, :48])
+    assert not torch.allclose(one[:, 48:], other[:, 48:])
