@@ -19,5 +19,9 @@ class NotNestedError(DataError):
     """A long event table arrived where a frame with one row per subject is needed."""
 
 
+class DeviceError(TawtError, ValueError):
+    """The device asked for is not one that this machine has."""
+
+
 class DataWarning(UserWarning):
     """Something in the data was unknown, cut or set aside; nothing was dropped silently."""

@@ -292,9 +292,7 @@ def add_laboratory(log: EventLog, rng: Generator, clock: Clock, cohort: Cohort) 
 def add_procedures(log: EventLog, rng: Generator, clock: Clock, cohort: Cohort) -> None:
     """Codes without a value: two procedures and the treatment."""
     for label, rate, slope in (("Suction", 0.10, 0.5), ("ChestXRay", 0.04, 0.3)):
-        log.add(
-            label, *clock.draw(rng, rate * np.exp(slope * cohort.attention) * cohort.observed)
-        )
+        log.add(label, *clock.draw(rng, rate * np.exp(slope * cohort.attention) * cohort.observed))
     treated = np.flatnonzero(cohort.treated)
     # rounded up, so that no heart rate counts as measured before the treatment's own event
     minutes = np.ceil(cohort.treatment_time[treated] * MINUTES).astype(np.int64)
@@ -311,9 +309,7 @@ def add_rhythm(log: EventLog, rng: Generator, clock: Clock, cohort: Cohort) -> N
     log.add("Rhythm", rows, minutes, text=text)
 
 
-def add_noise(
-    log: EventLog, rng: Generator, clock: Clock, cohort: Cohort, n_codes: int
-) -> None:
+def add_noise(log: EventLog, rng: Generator, clock: Clock, cohort: Cohort, n_codes: int) -> None:
     """Codes that know nothing, from frequent to rare."""
     for number, rate in enumerate(np.geomspace(0.3, 0.01, n_codes)):
         rows, minutes = clock.draw(rng, rate * cohort.observed)

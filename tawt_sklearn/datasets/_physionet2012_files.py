@@ -18,6 +18,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,13 @@ def read_text_records(records: Iterable[tuple[str, bytes]], where: str) -> pd.Da
         # One line per file marks where its rows begin, so that all files parse in one go.
         pieces.append(f"00:00,{_MARKER},{Path(name).stem}\n".encode())
         pieces.append(body if body.endswith(b"\n") else body + b"\n")
+    kinds: dict[str, Any] = {"time": "category", "code": "category", "value": np.float64}
     try:
         table = pd.read_csv(
             io.BytesIO(b"".join(pieces)),
             header=None,
             names=["time", "code", "value"],
-            dtype={"time": "category", "code": "category", "value": np.float64},
+            dtype=kinds,
         )
     except ValueError as error:
         raise DataError(f"{where}: a record cannot be parsed. Got: {error}.") from error
@@ -157,9 +159,7 @@ def read_cache(folder: Path, set_name: str) -> Frames | None:
         return None
     with np.load(arrays, allow_pickle=False) as stored:
         code = pd.Categorical.from_codes(stored["code"], pd.Index(stored["codes"].astype(str)))
-        frame = _canonical(
-            stored["subject_id"], stored["minute"], pd.Series(code), stored["value"]
-        )
+        frame = _canonical(stored["subject_id"], stored["minute"], pd.Series(code), stored["value"])
         outcomes_frame = pd.DataFrame(
             {name: stored[f"outcome_{name}"] for name in TARGETS},
             index=pd.Index(stored["stay"], name="subject_id"),

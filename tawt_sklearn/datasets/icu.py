@@ -154,8 +154,7 @@ def make_icu_stays(
     values of :math:`d`. Blood pressure and vasopressor are each independent of the outcome: low
     pressure on little drug and high pressure on much drug are the bad combinations (:math:`m v =
     1`). The values of one chemistry panel share a timestamp, those of one round of vital signs too.
-    Switching codes or missingness on and off leaves latent states, labels and the other codes as
-    they are.
+    `n_noise_codes` and `missing` change neither latent states nor labels nor the other codes.
 
     Examples
     --------

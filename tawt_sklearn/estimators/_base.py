@@ -11,6 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -58,6 +59,19 @@ class TimeAwareEstimator(BaseEstimator):
         "net_params": [dict, None],
         "verbose": ["verbose"],
     }
+
+    def _check_settings(self) -> None:
+        """What the table of constraints cannot say: parameters that must fit each other."""
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"Expected d_model to be a multiple of n_heads. Got d_model={self.d_model} and "
+                f"n_heads={self.n_heads}."
+            )
+        if self.scoring != "loss" and self.scoring not in get_scorer_names():
+            raise ValueError(
+                'Expected scoring to be "loss" or the name of a scikit-learn scorer, such as '
+                f'"roc_auc". Got {self.scoring!r}.'
+            )
 
     def _recipe(self) -> Recipe:
         return Recipe(

@@ -215,11 +215,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             There is no such device.
         """
         device = resolve_device(self.device)
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"Expected d_model to be a multiple of n_heads. Got d_model={self.d_model} and "
-                f"n_heads={self.n_heads}."
-            )
+        self._check_settings()
         preparation, data = Preparation.fit(X, self.sequencer)
         classes, data.target = _encode(check_target(y, X, len(data)))
         grid = TimeGrid.fit(data.events, self.n_windows)
@@ -239,7 +235,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.nets_, self.history_ = nets, history
         self.n_iter_ = int(history["epoch"].max())
         _check_feature_names(self, X, reset=True)
-        self.n_features_in_ = 1 + len(preparation.statics.feature_names_)
+        self.n_features_in_ = 1 + len(preparation.statics.columns_)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -257,7 +253,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
     def predict(self, X: Any) -> NDArray:
         """Most probable class of each row (n,)."""
-        return self.classes_[self._log_proba(X).argmax(axis=1)]
+        winner = self._log_proba(X).argmax(axis=1)
+        return self.classes_[winner]
 
     def _log_proba(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tawt_sklearn.events.accessor import EventsAccessor
 from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.arrow import register_if_loaded
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.history import EventHistory
 
@@ -21,7 +22,9 @@ _DOORS = {
     "read_meds": "tawt_sklearn.events.meds",
 }
 
-__all__ = [  # noqa: RUF022 - the dtype first, then the doors
+register_if_loaded()
+
+__all__ = [
     "EventHistory",
     "EventsAccessor",
     "EventsArray",

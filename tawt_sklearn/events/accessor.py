@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +51,9 @@ class EventsAccessor:
     @property
     def array(self) -> EventsArray:
         """The array of the column."""
-        return self._series.array  # type: ignore[return-value]
+        array = self._series.array
+        assert isinstance(array, EventsArray)
+        return array
 
     def flat(self, field: Field) -> np.ndarray:
         """Return one field of all events, row after row, without copying.
@@ -178,10 +181,10 @@ class EventsAccessor:
 
         Parameters
         ----------
-        times : scalar, array (B,) or Series
-            One time for all rows or one per row; a Series is aligned by its index. Numbers in
-            units of the dtype, or datetimes if the events have datetimes (aware ones are
-            converted to the zone of the events).
+        times : scalar, array (B,), Series or dict
+            One time for all rows or one per row; Series and dict are aligned by the index.
+            Numbers in units of the dtype, or datetimes if the events have datetimes (aware ones
+            are converted to the zone of the events).
 
         Returns
         -------
@@ -213,7 +216,7 @@ class EventsAccessor:
 
         Parameters
         ----------
-        start, stop : scalar, array (B,) or Series
+        start, stop : scalar, array (B,), Series or dict
             As the times of :meth:`until`.
 
         Returns
@@ -262,6 +265,8 @@ class EventsAccessor:
     def _per_row(self, times: Any, what: str) -> np.ndarray:
         """One finite number per row, on the clock of the column."""
         index, dtype = self._series.index, self.array.dtype
+        if isinstance(times, Mapping):
+            times = pd.Series(times)
         if isinstance(times, pd.Series):
             times = _align(times, index, what)
         numbers = dtype.to_clock(times, what=what)
@@ -312,6 +317,6 @@ def _index_names(index: pd.Index, names: str | list[str] | None) -> list[str]:
         return names
     unnamed = ["subject_id", *(f"level_{level}" for level in range(1, index.nlevels))]
     return [
-        default if name is None else name
+        default if name is None else name  # type: ignore[misc]
         for name, default in zip(index.names, unnamed, strict=True)
     ]

@@ -9,16 +9,17 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
-from pandas.api.extensions import ExtensionArray
+from pandas.api.extensions import ExtensionArray, no_default
 from pandas.api.indexers import check_array_indexer
 
-from tawt_sklearn.events import ragged, records
-from tawt_sklearn.events.content import FIELDS, Content, column, concat, equal_rows, hash_rows
+from tawt_sklearn.events import records
+from tawt_sklearn.events.content import concat, equal_rows, hash_rows
 from tawt_sklearn.events.dtype import VOCABULARY_IN_DATA, EventsDtype, incompatible
-from tawt_sklearn.events.history import EventHistory
+from tawt_sklearn.events.flat import FlatEvents
+from tawt_sklearn.events.history import NO_ORDER, EventHistory
 
 
-class EventsArray(ExtensionArray):
+class EventsArray(FlatEvents, ExtensionArray):
     """One event history per row, in flat arrays: B rows, E events in all.
 
     Parameters
@@ -65,7 +66,7 @@ class EventsArray(ExtensionArray):
     ...     offsets=[0, 2, 3], codes=["hr", "temp"])
     >>> array
     <EventsArray>
-    [2 events, 0.5 to 2 h, 1 event, 1 to 1 h]
+    [2 events (0.5 to 2 h), 1 event (at 1 h)]
     Length: 2, dtype: events[h]
     >>> array[0].code.tolist()
     ['hr', 'temp']
@@ -73,6 +74,7 @@ class EventsArray(ExtensionArray):
 
     # Before object arrays and lists in binary operations, after Index, Series and DataFrame.
     __array_priority__ = 1000
+    _readonly = False
 
     def __init__(
         self,
@@ -82,159 +84,6 @@ class EventsArray(ExtensionArray):
     ) -> None:
         made = type(self)._from_sequence(histories, dtype=dtype, copy=copy)
         self._dtype, self._content = made._dtype, made._content
-
-    @classmethod
-    def _wrap(cls, dtype: EventsDtype, content: Content) -> Self:
-        array = cls.__new__(cls)
-        array._dtype, array._content = dtype, content
-        return array
-
-    @classmethod
-    def from_flat(
-        cls,
-        *,
-        time: Any,
-        code: Any,
-        value: Any,
-        offsets: Any,
-        codes: Any,
-        text: Any = None,
-        texts: Any = None,
-        start: Any = None,
-        end: Any = None,
-        isna: Any = None,
-        time_unit: str = "h",
-        timezone: str | None = None,
-        vocabulary: str | None = None,
-        copy: bool = False,
-    ) -> Self:
-        """Make an array of flat arrays, without copying what has the right type already.
-
-        Parameters
-        ----------
-        time, code, value, offsets, codes, text, texts, start, end
-            As in the attributes of the class. Times must not fall inside a row: this is not
-            checked, see :func:`tawt_sklearn.events.ragged.sort_within`.
-        isna : bool (B,), optional
-            Which rows are missing; these must have no events.
-        time_unit, timezone, vocabulary
-            As in :class:`EventsDtype`.
-        copy : bool, default False
-            Whether to copy all arrays. Without, writing to them later changes the array.
-
-        Raises
-        ------
-        DataError
-            Shapes or ids that do not fit together.
-        """
-        dtype = EventsDtype(time_unit, timezone, vocabulary)
-        content = Content(
-            time=column(time, np.float64, copy),
-            code=column(code, np.int32, copy),
-            value=column(value, np.float32, copy),
-            text=None if text is None else column(text, np.int32, copy),
-            offsets=column(offsets, np.int64, copy),
-            codes=ragged.as_dictionary(codes),
-            texts=None if texts is None else ragged.as_dictionary(texts, what="texts"),
-            start=None if start is None else column(start, np.float64, copy),
-            end=None if end is None else column(end, np.float64, copy),
-            isna=None if isna is None else column(isna, np.bool_, copy),
-        )
-        content.validate()
-        if content.isna is not None and not content.isna.any():
-            content = replace(content, isna=None)
-        return cls._wrap(dtype, content)
-
-    def _replace(self, **changes: Any) -> Self:
-        """Return a new array with some arguments of :meth:`from_flat` changed, sharing the rest."""
-        if not changes:
-            return self.view()
-        same = {name: getattr(self._content, name) for name in FIELDS}
-        clock = {name: getattr(self._dtype, name) for name in EventsDtype._metadata}
-        return type(self).from_flat(**{**same, **clock, **changes})
-
-    # -- the content ------------------------------------------------------------------------
-
-    @property
-    def dtype(self) -> EventsDtype:
-        """Clock and vocabulary of the column."""
-        return self._dtype
-
-    @property
-    def time(self) -> np.ndarray:
-        """Times of all events, float64 (E,)."""
-        return self._content.time
-
-    @property
-    def code(self) -> np.ndarray:
-        """Code ids of all events, int32 (E,), -1 where missing."""
-        return self._content.code
-
-    @property
-    def value(self) -> np.ndarray:
-        """Numeric values of all events, float32 (E,), NaN where missing."""
-        return self._content.value
-
-    @property
-    def text(self) -> np.ndarray | None:
-        """Text ids of all events, int32 (E,), -1 where missing; None if no event has a text."""
-        return self._content.text
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """Where the events of each row begin and end, int64 (B + 1,)."""
-        return self._content.offsets
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Number of events of each row, int64 (B,)."""
-        return np.diff(self._content.offsets)
-
-    @property
-    def codes(self) -> pd.Index:
-        """Code labels by id."""
-        return self._content.codes
-
-    @property
-    def texts(self) -> pd.Index | None:
-        """Text labels by id."""
-        return self._content.texts
-
-    @property
-    def start(self) -> np.ndarray:
-        """Begin of the observation window of each row, float64 (B,), NaN where unknown."""
-        known = self._content.start
-        return np.full(len(self), np.nan) if known is None else known
-
-    @property
-    def end(self) -> np.ndarray:
-        """End of the observation window of each row, float64 (B,), NaN where unknown."""
-        known = self._content.end
-        return np.full(len(self), np.nan) if known is None else known
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays and dictionaries; shared ones count in full."""
-        arrays = (getattr(self._content, name) for name in FIELDS)
-        return int(sum(array.nbytes for array in arrays if array is not None))
-
-    def compact(self) -> Self:
-        """Return the array without unused dictionary entries.
-
-        Taking rows keeps the dictionaries as they are, which is fast and leaves ids comparable.
-        Tokenised content is returned unchanged: its ids belong to the vocabulary.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> array = EventsArray.from_flat(time=[1.0], code=[1], value=[np.nan],
-        ...                               offsets=[0, 1], codes=["hr", "temp"])
-        >>> array.compact().codes.tolist()
-        ['temp']
-        """
-        if self._dtype.vocabulary is not None:
-            return self.view()
-        return self._wrap(self._dtype, self._content.compact())
 
     # -- rows -------------------------------------------------------------------------------
 
@@ -318,7 +167,7 @@ class EventsArray(ExtensionArray):
             raise ValueError("Expected indices of -1 or more with allow_fill=True. Got less.")
         if len(indices) and not (allow_fill and indices.max() < 0):
             if size == 0:
-                raise IndexError("cannot do a non-empty take from an empty array.")
+                raise IndexError("cannot do a non-empty take from an empty axes.")
             if indices.max() >= size or indices.min() < -size:
                 raise IndexError(f"out of bounds value in 'indices': expected less than {size}.")
         if not allow_fill:
@@ -364,12 +213,13 @@ class EventsArray(ExtensionArray):
 
     @classmethod
     def _from_sequence(cls, scalars: Any, *, dtype: Any = None, copy: bool = False) -> Self:
+        """Array of histories, missing values, or rows as :mod:`.records` reads them."""
         if dtype is not None:
             dtype = pd.api.types.pandas_dtype(dtype)
             if not isinstance(dtype, EventsDtype):
                 raise TypeError(f"Expected an events dtype. Got {dtype}.")
         scalars = getattr(scalars, "array", scalars)
-        if isinstance(scalars, EventsArray):
+        if isinstance(scalars, cls):
             same = scalars._with_dtype(dtype or scalars._dtype)
             return same.copy() if copy else same
         return cls._wrap(*records.gather(scalars, dtype))
@@ -407,17 +257,24 @@ class EventsArray(ExtensionArray):
         if isinstance(other, pd.Series | pd.Index | pd.DataFrame):
             return NotImplemented
         if isinstance(other, EventHistory):
-            other = self._from_sequence([other]).take(np.zeros(len(self), dtype=np.int64))
-        elif records.is_missing(other):
+            equal = np.zeros(len(self), dtype=bool)
+            # Repeating a history for every row could fill the memory: the length rules most out.
+            rows = np.flatnonzero(self.lengths == len(other))
+            repeated = self._from_sequence([other]).take(np.zeros(len(rows), dtype=np.int64))
+            equal[rows] = self.take(rows) == repeated
+            return equal
+        if records.is_missing(other):
             return np.zeros(len(self), dtype=bool)
-        elif pd.api.types.is_list_like(other):
+        if pd.api.types.is_list_like(other):
             if len(other) != len(self):  # type: ignore[arg-type]
                 raise ValueError(
                     f"Lengths must match to compare. Got {len(self)} and {len(other)} rows."  # type: ignore[arg-type]
                 )
             if not isinstance(other, EventsArray):
                 pairs = zip(self, other, strict=True)  # type: ignore[call-overload]
-                return np.array([a is not pd.NA and b is not pd.NA and a == b for a, b in pairs])
+                return np.array(
+                    [a is not pd.NA and b is not pd.NA and a == b for a, b in pairs], dtype=bool
+                )
         if not isinstance(other, EventsArray) or other._dtype != self._dtype:
             return np.zeros(len(self), dtype=bool)
         return equal_rows(self._content, other._content)
@@ -457,20 +314,14 @@ class EventsArray(ExtensionArray):
         return pd.Index(self.factorize(use_na_sentinel=False)[0]).duplicated(keep=keep)
 
     def _values_for_factorize(self) -> tuple[np.ndarray, Any]:
-        return self.astype(object), self._dtype.na_value
+        return np.asarray(self), self._dtype.na_value
 
     def _hash_pandas_object(self, *, encoding: str, hash_key: str, categorize: bool) -> np.ndarray:
         return hash_rows(self._content)
 
     def _values_for_argsort(self) -> NoReturn:
-        raise TypeError(
-            "Event histories have no order. Sort by something they have, for example "
-            "X.iloc[np.argsort(X['events'].events.lengths)]."
-        )
-
-    def argsort(self, **kwargs: Any) -> NoReturn:
-        """Raise TypeError: histories have no order."""
-        self._values_for_argsort()
+        # argsort, rank, searchsorted, argmin and the like all ask here.
+        raise TypeError(NO_ORDER)
 
     # -- conversion -------------------------------------------------------------------------
 
@@ -487,41 +338,25 @@ class EventsArray(ExtensionArray):
         result[:] = [self._history(row) for row in range(len(self))]
         return result
 
+    def to_numpy(
+        self, dtype: Any = None, copy: bool = False, na_value: Any = no_default
+    ) -> np.ndarray:
+        """Return an object array of histories; `na_value` in place of missing ones."""
+        result = np.asarray(self, dtype=dtype)
+        if na_value is not no_default:
+            result[self.isna()] = na_value
+        return result
+
     def __arrow_array__(self, type: Any = None) -> Any:
         from tawt_sklearn.events.arrow import to_arrow
 
-        return to_arrow(self, type)
+        return to_arrow(self)
 
     def _values_for_json(self) -> np.ndarray:
         return records.to_records(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        arrays = tuple(_plain(getattr(self._content, name)) for name in FIELDS)
-        return _restore, (type(self), self._dtype, arrays)
-
     def _formatter(self, boxed: bool = False) -> Callable[[Any], str]:
         return str
-
-
-def _restore(cls: type[EventsArray], dtype: EventsDtype, arrays: tuple[Any, ...]) -> EventsArray:
-    """Unpickle an array."""
-    values = dict(zip(FIELDS, arrays, strict=True))
-    for name in ("codes", "texts"):
-        if values[name] is not None:
-            values[name] = pd.Index(values[name][1], dtype=values[name][0])
-    return cls._wrap(dtype, Content(**values))
-
-
-def _plain(part: Any) -> Any:
-    """Part of a content as it is pickled.
-
-    Memory maps as plain arrays and dictionaries as lists: then joblib.hash does not depend on
-    where the data lie. joblib finds the map behind the plain array and sends that to workers.
-    """
-    if isinstance(part, pd.Index):
-        labels = part.to_numpy() if part.dtype == np.int64 else part.tolist()
-        return "object" if part.dtype == object else str(part.dtype), labels
-    return None if part is None else np.asarray(part)
 
 
 def _unpack(key: tuple[Any, ...]) -> Any:

@@ -7,6 +7,7 @@ Every function takes a Series of one of pandas' own dtypes (see
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from tawt_sklearn.events.dtype import EventsDtype, datetimes_to_numbers
 from tawt_sklearn.events.ragged import map_ids
-from tawt_sklearn.events.tables import labels_where, plural
+from tawt_sklearn.events.tables import Table, labels_where, plural
 from tawt_sklearn.exceptions import DataError
 
 Ids = NDArray[np.int32]
@@ -26,6 +27,40 @@ _NUMBERS = frozenset(
 )
 _DATETIMES = frozenset({"datetime", "datetime64", "date"})
 _TIMEDELTAS = frozenset({"timedelta", "timedelta64"})
+
+
+def read_content(
+    table: Table, names: Mapping[str, Hashable], pick: Callable[[NDArray[Any]], NDArray[Any]]
+) -> dict[str, Any]:
+    """Codes, values and texts of a table, as arguments of ``EventsArray.from_flat``.
+
+    Parameters
+    ----------
+    table : Table
+    names : dict
+        Columns that play the parts ``code``, ``value`` and ``text``, None for none.
+    pick : callable
+        Puts flat arrays in order. It is applied to one column after the other, so that no more
+        than one is held twice.
+    """
+    code, codes = read_codes(table[names["code"]])
+    code = pick(code)
+    text = texts = None
+    if names["value"] is None:
+        value = np.full(len(code), np.nan, dtype=np.float32)
+    else:
+        value, text, texts = read_values(table[names["value"]])
+        value = pick(value)
+    if names["text"] is not None:
+        if texts is not None:
+            raise DataError(
+                f"Expected numbers in {names['value']!r}, since the texts are in "
+                f"{names['text']!r}. Got text such as {texts[0]!r} in both. Rename or drop one."
+            )
+        text, texts = read_texts(table[names["text"]])
+    if text is not None:
+        text = pick(text)
+    return {"code": code, "codes": codes, "value": value, "text": text, "texts": texts}
 
 
 def read_subjects(column: pd.Series) -> tuple[Ids, pd.Index]:
@@ -53,7 +88,7 @@ def read_times(column: pd.Series, time_unit: str) -> tuple[NDArray[np.float64], 
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         column = column.astype(dtype.categories.dtype)
-    elif dtype == object:
+    elif pd.api.types.is_object_dtype(dtype):
         column = _times_from_objects(column)
     dtype = column.dtype
     if pd.api.types.is_datetime64_any_dtype(dtype):
@@ -204,7 +239,7 @@ def _split_values(column: pd.Series) -> tuple[NDArray[np.float32], Ids | None, p
         value, text, texts = _split_values(pd.Series(labels, name=column.name))
         value = np.append(value, np.float32(np.nan))[ids]
         return value, None if text is None else map_ids(ids, text), texts
-    if dtype == object:
+    if pd.api.types.is_object_dtype(dtype):
         return _values_from_objects(column)
     if pd.api.types.is_string_dtype(dtype):
         return _read_strings(column)
@@ -241,11 +276,13 @@ def _read_strings(column: pd.Series) -> tuple[NDArray[np.float32], Ids | None, p
     ids, labels = _factorize(column, sort=False)
     numbers = np.asarray(pd.to_numeric(labels.astype(object), errors="coerce"), dtype=np.float64)
     bare = labels.astype("str").str.strip().str.lower()
-    value = np.append(_cast_float32(numbers), np.float32(np.nan))[ids]
+    value = np.append(cast_float32(numbers), np.float32(np.nan))[ids]
     return value, *_texts(ids, labels.astype("str"), np.isnan(numbers) & ~bare.isin(["", "nan"]))
 
 
-def _texts(ids: Ids, labels: pd.Index, keep: NDArray[np.bool_]) -> tuple[Ids | None, pd.Index | None]:
+def _texts(
+    ids: Ids, labels: pd.Index, keep: NDArray[np.bool_]
+) -> tuple[Ids | None, pd.Index | None]:
     """Ids of the labels that are kept, -1 for the others; None if no event has such a label."""
     keep = np.asarray(keep, dtype=bool)
     if not keep.any():
@@ -269,12 +306,13 @@ def _to_float32(column: pd.Series) -> NDArray[np.float32]:
     if column.dtype == np.float32:
         return column.to_numpy()
     if isinstance(column.dtype, np.dtype) and column.dtype != object:
-        return _cast_float32(column.to_numpy())
-    return _cast_float32(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        return cast_float32(column.to_numpy())
+    return cast_float32(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _cast_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # too large becomes infinite, which the caller reports
+def cast_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as float32, infinite where they are too large."""
+    with np.errstate(over="ignore"):
         return numbers.astype(np.float32)
 
 

@@ -71,8 +71,10 @@ class Content:
 
     def take(self, rows: np.ndarray) -> Content:
         """Rows by position; -1 gives a missing row."""
+        if len(rows) and rows[0] >= 0 and (rows[1:] > rows[:-1]).all():
+            return self._keep(rows)
         positions, offsets = ragged.gather_rows(self.offsets, rows)
-        taken = self.pick_events(lambda flat: _gather(flat, positions), offsets)
+        taken = self.pick_events(lambda flat: np.asarray(flat).take(positions), offsets)
         missing = rows < 0
         if not missing.any():
             return taken.pick_rows(lambda column: column[rows])
@@ -83,6 +85,26 @@ class Content:
 
         taken = taken.pick_rows(pick)
         return taken if self.isna is not None else replace(taken, isna=missing)
+
+    def _keep(self, rows: np.ndarray) -> Content:
+        """Rising positions, as in the folds of a cross-validation: views or a mask will do."""
+        part = self.slice(int(rows[0]), int(rows[-1]) + 1)
+        if len(part) == len(rows):
+            # A view of a small part would keep all the rest in memory.
+            small = 4 * len(part.time) < len(self.time)
+            return part.pick_events(np.array, part.offsets) if small else part
+        lengths = np.diff(part.offsets)
+        keep = np.zeros(len(lengths), dtype=bool)
+        keep[rows - rows[0]] = True
+        offsets = ragged.offsets_from_lengths(lengths[keep])
+        if 8 * offsets[-1] < part.offsets[-1]:
+            # So few that looking at every event costs more than finding theirs.
+            positions, _ = ragged.gather_rows(part.offsets, rows - rows[0])
+            kept = part.pick_events(lambda flat: np.asarray(flat).take(positions), offsets)
+        else:
+            mask = np.repeat(keep, lengths)
+            kept = part.pick_events(lambda flat: flat[mask], offsets)
+        return kept.pick_rows(lambda column: column[keep])
 
     def compact(self) -> Content:
         """Without unused dictionary entries; no texts at all if none is used."""
@@ -95,7 +117,9 @@ class Content:
         return replace(self, code=code, codes=codes, text=text, texts=texts)
 
     def validate(self) -> None:
-        """Raise DataError unless all shapes and ids fit together."""
+        """Raise DataError unless shapes, ids and the order of the times are as they must be."""
+        if not len(self.offsets):
+            raise DataError("Expected offsets to start with 0. Got no offsets.")
         size, total = len(self), len(self.time)
         for name in ("code", "value", "text"):
             flat = getattr(self, name)
@@ -103,8 +127,6 @@ class Content:
                 raise DataError(
                     f"Expected as many entries in {name} as in time ({total}). Got {len(flat)}."
                 )
-        if size < 0:
-            raise DataError("Expected offsets to start with 0. Got no offsets.")
         if self.offsets[0] != 0 or self.offsets[-1] != total or (np.diff(self.offsets) < 0).any():
             raise DataError(
                 "Expected offsets to start with 0, never to fall and to end with the number of "
@@ -118,6 +140,13 @@ class Content:
                 )
         if self.isna is not None and np.diff(self.offsets)[self.isna].any():
             raise DataError("Expected missing rows to have no events. Got some that have.")
+        if np.isnan(self.time).any():
+            raise DataError("Expected a time for every event. Got NaN.")
+        if not ragged.is_sorted_within(self.time, self.offsets):
+            raise DataError(
+                "Expected times that never fall inside a row. Got some that do. Put the events in "
+                "order with tawt_sklearn.events.ragged.sort_within, or let nest_events do it."
+            )
         if (self.text is None) != (self.texts is None):
             raise DataError("Expected text and texts together. Got only one of them.")
         _validate_ids(self.code, self.codes, "code")
@@ -218,10 +247,6 @@ def column(values: Any, dtype: Any, copy: bool) -> np.ndarray:
     if array.ndim != 1:
         raise DataError(f"Expected flat arrays with one axis. Got shape {array.shape}.")
     return np.array(array) if copy else array
-
-
-def _gather(flat: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    return np.asarray(flat).take(positions)
 
 
 def _drop_unused(ids: np.ndarray, labels: pd.Index) -> tuple[np.ndarray, pd.Index]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -164,6 +163,12 @@ class EventsDtype(ExtensionDtype):
 
         return EventsArray
 
+    def __from_arrow__(self, array: Any) -> EventsArray:
+        """Read Arrow data, with the clock of this dtype; see :mod:`tawt_sklearn.events.arrow`."""
+        from tawt_sklearn.events.arrow import from_arrow
+
+        return from_arrow(array, self)
+
     def _get_common_dtype(self, dtypes: list[Any]) -> EventsDtype | None:
         others = {dtype for dtype in dtypes if isinstance(dtype, EventsDtype)}
         if len(others) > 1:
@@ -228,36 +233,35 @@ class EventsDtype(ExtensionDtype):
         if self._timezone is None:
             return time
         # Whole units and the rest apart: their product with the unit stays exact that way.
-        whole = np.floor(np.where(np.isfinite(time), time, 0.0))
         unit = MICROSECONDS[self._time_unit]
-        rest = np.rint((np.where(np.isfinite(time), time, 0.0) - whole) * unit)
+        known = np.abs(time) < np.iinfo(np.int64).max / unit
+        whole = np.floor(np.where(known, time, 0.0))
+        rest = np.rint((np.where(known, time, 0.0) - whole) * unit)
         stamp = whole.astype(np.int64) * unit + rest.astype(np.int64)
         stamp = stamp.astype("datetime64[us]")
-        stamp[~np.isfinite(time)] = np.datetime64("NaT")
+        stamp[~known] = np.datetime64("NaT")
         index = pd.DatetimeIndex(stamp)
         if self._timezone == "naive":
             return index
         return index.tz_localize("UTC").tz_convert(self._timezone)
 
     def _numbers(self, array: pd.Series, what: str) -> np.ndarray:
-        if pd.api.types.is_datetime64_any_dtype(array.dtype) or _first_is_datetime(array):
-            raise DataError(
-                f"Expected numbers as {what}: the events are timed in numbers "
-                f"({self.name}). Got datetimes. Give the {what} in units of {self._time_unit!r}."
-            )
-        try:
+        kind = pd.api.types.infer_dtype(array, skipna=True)
+        if kind in ("floating", "integer", "mixed-integer-float", "decimal", "empty"):
             return array.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"Expected numbers as {what}. Got {array.dtype} values such as {array.iloc[0]!r}."
-            ) from error
+        raise DataError(
+            f"Expected numbers as {what}, in units of {self._time_unit!r}: the events are timed in "
+            f"numbers ({self.name}). Got {array.dtype} values such as {_example(array)}."
+        )
 
     def _datetimes(self, array: pd.Series, what: str) -> np.ndarray:
-        numeric = pd.api.types.is_numeric_dtype(array.dtype)
-        if numeric and not array.isna().all():
+        kind = pd.api.types.infer_dtype(array, skipna=True)
+        if not (
+            kind in ("datetime64", "datetime", "date", "string", "empty") or array.isna().all()
+        ):
             raise DataError(
                 f"Expected datetimes as {what}: the events are timed in datetimes ({self.name}). "
-                f"Got {array.dtype} values."
+                f"Got {array.dtype} values such as {_example(array)}."
             )
         if pd.api.types.is_datetime64_any_dtype(array.dtype):
             stamps = pd.DatetimeIndex(array)
@@ -266,7 +270,7 @@ class EventsDtype(ExtensionDtype):
                 stamps = pd.DatetimeIndex(pd.to_datetime(array.astype(object)))
             except (TypeError, ValueError) as error:
                 raise DataError(
-                    f"Expected datetimes as {what}. Got values such as {array.iloc[0]!r} which "
+                    f"Expected datetimes as {what}. Got values such as {_example(array)} which "
                     f"pandas.to_datetime does not read: {error}"
                 ) from error
         aware = self._timezone != "naive"
@@ -311,8 +315,7 @@ def _check_timezone(timezone: str) -> None:
     if timezone == "naive":
         return
     try:
-        # Fixed offsets such as "UTC+02:00" are what pandas calls the zone of parsed offsets.
-        pd.Timestamp(0, tz=timezone) if ":" in str(timezone) else ZoneInfo(timezone)
+        pd.Timestamp(0, tz=timezone)
     except Exception as error:
         raise DataError(
             "Expected timezone to be None, 'naive' or the name of a time zone such as 'UTC' or "
@@ -324,8 +327,5 @@ def _is_scalar(values: Any) -> bool:
     return not pd.api.types.is_list_like(values)
 
 
-def _first_is_datetime(array: pd.Series) -> bool:
-    if array.dtype != object:
-        return False
-    first = array.dropna().head(1)
-    return bool(len(first)) and isinstance(first.iloc[0], (pd.Timestamp, np.datetime64))
+def _example(array: pd.Series) -> str:
+    return repr(array.dropna().head(1).tolist()[0])

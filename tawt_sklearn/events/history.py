@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
     from tawt_sklearn.events.dtype import EventsDtype
+
+NO_ORDER = (
+    "Event histories have no order. Sort by something they have, for example "
+    "X.iloc[np.argsort(X['events'].events.lengths)]; group with groupby(..., sort=False)."
+)
 
 
 class EventHistory:
@@ -27,7 +32,7 @@ class EventHistory:
     ...                      "value": [80, 37.5]})
     >>> history = nest_events(long)["events"].loc[7]
     >>> history
-    EventHistory(2 events, 0.5 to 2 h)
+    <EventHistory: 2 events (0.5 to 2 h)>
     >>> len(history), history.code.tolist(), history.value.tolist()
     (2, ['hr', 'temp'], [80.0, 37.5])
     """
@@ -147,22 +152,32 @@ class EventHistory:
             )
         return self._hash
 
+    def __lt__(self, other: object) -> NoReturn:
+        raise TypeError(NO_ORDER)
+
+    __le__ = __gt__ = __ge__ = __lt__
+
     def __reduce__(self) -> tuple[Any, ...]:
         from tawt_sklearn.events.array import EventsArray
 
         return _first, (EventsArray._from_sequence([self], dtype=self._dtype).compact(),)
 
-    def __str__(self) -> str:
-        count = f"{len(self)} event{'' if len(self) == 1 else 's'}"
-        if not len(self):
-            return count
+    def _span(self) -> str:
+        """First and last time for a short repr."""
         first, last = self._dtype.from_clock(self._time[[0, -1]])
         if self._dtype.timezone is None:
-            return f"{count}, {first:g} to {last:g} {self._dtype.time_unit}"
-        return f"{count}, {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+            span, unit = f"{first:g} to {last:g}", f" {self._dtype.time_unit}"
+        else:
+            # To the minute; dates beyond what datetimes can hold show as NaT.
+            span, unit = f"{str(first)[:16]} to {str(last)[:16]}", ""
+        return (f"at {span.split(' to ')[0]}" if len(self) == 1 else span) + unit
+
+    def __str__(self) -> str:
+        count = f"{len(self)} event{'' if len(self) == 1 else 's'}"
+        return f"{count} ({self._span()})" if len(self) else count
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self})"
+        return f"<{type(self).__name__}: {self}>"
 
 
 def labels_of(ids: np.ndarray, labels: pd.Index) -> np.ndarray:
@@ -178,6 +193,7 @@ def labels_of(ids: np.ndarray, labels: pd.Index) -> np.ndarray:
 def label_column(ids: np.ndarray, labels: pd.Index) -> Any:
     """Labels by id as a column: str (NaN for id -1), int64, or Int64 if an integer is missing."""
     missing = bool((ids < 0).any())
+    known: Any
     if labels.dtype == np.int64:
         known = pd.array(labels.to_numpy(), dtype="Int64") if missing else labels.to_numpy()
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,13 @@ def _parse(rows: list[Any], dtype: EventsDtype) -> list[EventHistory]:
         name: pd.to_numeric(flat[name]).to_numpy(dtype=np.float64, na_value=np.nan)
         for name in ("time", "value", "start", "end")
     }
-    code, codes = pd.factorize(flat["code"].to_numpy())
-    text, texts = pd.factorize(flat["text"].to_numpy())
-    codes, texts = ragged.as_dictionary(codes), ragged.as_dictionary(texts, what="texts")
+    code, code_labels = pd.factorize(flat["code"].to_numpy())
+    text, text_labels = pd.factorize(flat["text"].to_numpy())
+    codes = ragged.as_dictionary(code_labels)
+    texts = ragged.as_dictionary(text_labels, what="texts")
     value = number["value"].astype(np.float32)
     histories = []
-    for begin, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for begin, end in pairwise(offsets):
         order = begin + np.argsort(number["time"][begin:end], kind="stable")
         histories.append(
             EventHistory(

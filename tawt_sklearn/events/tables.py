@@ -6,7 +6,7 @@ imported which the data did not bring along.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,6 @@ DEFAULT_NAMES: dict[str, tuple[str, ...]] = {
     "value": ("value", "numeric_value"),
     "text": ("text_value", "text"),
 }
-
-# Columns whose absence is not an error: a table may lack them.
-_OPTIONAL = frozenset({"text"})
 
 
 class Table:
@@ -63,8 +60,8 @@ class Table:
         else:
             lazy = " Call .collect() on it first." if hasattr(table, "collect") else ""
             raise DataError(
-                f"Expected {what} to be a table with one row per event: a pandas or polars "
-                f"DataFrame or a pyarrow Table. Got {type(table).__name__}.{lazy}"
+                f"Expected {what} to be a table: a pandas or polars DataFrame or a pyarrow "
+                f"Table. Got {type(table).__name__}.{lazy}"
             )
 
     def __getitem__(self, name: Hashable) -> pd.Series:
@@ -72,13 +69,20 @@ class Table:
             if name in self._levels:
                 level = self._table.index.get_level_values(name)
                 return pd.Series(level, index=self._table.index, name=name)
-            return plain_series(self._table[name])
+        return plain_series(self.raw(name), name)
+
+    def raw(self, name: Hashable) -> Any:
+        """A column as its library has it; not for levels of an index."""
         if hasattr(self._table, "get_column"):
-            return plain_series(self._table.get_column(name), name)
-        return plain_series(self._table[name], name)
+            return self._table.get_column(name)
+        return self._table[name]
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def has(self, role: str) -> bool:
+        """Whether there is a column of one of the default names of a part."""
+        return any(name in (*self.names, *self._levels) for name in DEFAULT_NAMES[role])
 
     def find(self, role: str, given: Hashable = None) -> Hashable:
         """Name of the column that plays a part, the given one or the first default there is.
@@ -92,8 +96,6 @@ class Table:
         wanted = DEFAULT_NAMES[role] if given is None else (given,)
         name = next((name for name in wanted if name in known), None)
         if name is None:
-            if given is None and role in _OPTIONAL:
-                return None
             raise DataError(self._missing(role, given, wanted, known))
         if self.names.count(name) > 1:
             raise DataError(
@@ -101,6 +103,31 @@ class Table:
                 "that name. Rename or drop all but one."
             )
         return name
+
+    def find_all(self, given: Mapping[str, Hashable]) -> dict[str, Hashable]:
+        """Name of the column that plays each part, None for values and texts that are not there.
+
+        Parameters
+        ----------
+        given : dict
+            Part to column name, None to look for the default names, False for "leave it out".
+        """
+        names: dict[str, Hashable] = {}
+        for role, name in given.items():
+            has_text = given.get("text") is not False and (given.get("text") or self.has("text"))
+            optional = role == "text" or (role == "value" and has_text)
+            left_out = name is False and role in ("value", "text")
+            if left_out or (name is None and optional and not self.has(role)):
+                names[role] = None
+            else:
+                names[role] = self.find(role, name)
+        parts: dict[Hashable, str] = {}
+        for role, name in names.items():
+            if name is not None and (other := parts.setdefault(name, role)) != role:
+                raise DataError(
+                    f"Expected different columns as {other} and {role}. Got {name!r} for both."
+                )
+        return names
 
     def _missing(
         self, role: str, given: Hashable, wanted: Sequence[Hashable], known: Sequence[Hashable]
@@ -134,6 +161,17 @@ def plain_series(column: Any, name: Hashable = None) -> pd.Series:
     if library_of(column) == "polars":
         return _from_polars(column).rename(name)
     return column.to_pandas().rename(name)
+
+
+def plain_frame(table: Any, *, what: str) -> pd.DataFrame:
+    """A pandas, polars or pyarrow table as a pandas frame.
+
+    A pandas frame is returned as it is.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table
+    columns = Table(table, what=what)
+    return pd.DataFrame({name: columns[name] for name in columns.names})
 
 
 def _from_polars(column: Any) -> pd.Series:

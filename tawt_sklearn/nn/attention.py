@@ -24,8 +24,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     learned), for which the fused kernels fall back to something slower than this on the short
     sequences of patches used here.
     """
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))  # (B, H, P, P)
-    return torch.matmul((scores + bias).softmax(dim=-1), v)
+    B, H, P, d = q.shape
+    q, k, v, bias = (x.reshape(B * H, P, -1) for x in (q, k, v, bias))
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)  # (B * H, P, P)
+    return torch.bmm(scores.softmax(dim=-1), v).view(B, H, P, d)
 
 
 class TimeAwareAttention(nn.Module):

@@ -16,8 +16,31 @@ from tawt_sklearn.nn.patching import FeaturePatches, Patches, TemporalPatches
 Patching = Literal["dual", "time", "feature"]
 
 
+class RowDropout(nn.Module):
+    """Dropout whose mask is drawn once for a row and shared by its tokens.
+
+    Gal & Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural
+    Networks", 2016.  It drops the same features of every token, and drawing the mask costs
+    almost nothing, where one for every token took a tenth of the training time.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, P, D) -> (B, P, D)."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.rate
+        return x * (kept / (1 - self.rate)).to(x.dtype)
+
+
 class Block(nn.Module):
-    """Pre-norm transformer block; dropout on the residual branches only."""
+    """Pre-norm transformer block; dropout on the residual branches only.
+
+    Dropout inside the attention would force PyTorch's slow path on CPUs.
+    """
 
     def __init__(self, d_model: int, n_heads: int, d_feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -27,7 +50,7 @@ class Block(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(d_model, d_feedforward), nn.GELU(), nn.Linear(d_feedforward, d_model)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     def forward(self, x: Tensor, gap: Tensor, padding: Tensor | None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_attention(x), gap, padding))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tawt_sklearn.events.array import EventsArray
-from tawt_sklearn.events.coerce import as_events, find_events
+from tawt_sklearn.events.coerce import as_events
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
 
@@ -22,19 +22,17 @@ def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
         There is no events column, or several; a long table; missing histories.
     """
     frame = as_events(X)
-    name = find_events(frame)
-    position = int(np.flatnonzero(frame.columns == name)[0])
+    position = next(k for k, dtype in enumerate(frame.dtypes) if isinstance(dtype, EventsDtype))
     array = frame.iloc[:, position].array
     assert isinstance(array, EventsArray)
     missing = array.isna()
     if missing.any():
-        rows = frame.index[missing]
-        some = ", ".join(repr(row) for row in rows[:5].tolist())
+        rows = frame.index[missing].tolist()
+        some = ", ".join(map(repr, rows[:5])) + (", ..." if len(rows) > 5 else "")
         raise DataError(
-            f"Expected a history in every row. Got {len(rows)} missing (NA) in column {name!r}, at "
-            f"rows {some}{' and more' if len(rows) > 5 else ''}. Drop these rows; a subject "
-            "without any event is allowed and has an empty history, which nest_events(static=...) "
-            "makes."
+            f"Expected a history in every row. Got {len(rows)} missing (NA) in column "
+            f"{frame.columns[position]!r}, at rows {some}. Drop these rows; subjects without any "
+            "event are allowed and have an empty history, which nest_events(static=...) makes."
         )
     return frame, position, array
 
@@ -45,7 +43,35 @@ def describe_clock(dtype: EventsDtype) -> str:
     return f"{kind.get(dtype.timezone, 'datetimes with time zone')} in units of {dtype.time_unit!r}"
 
 
-def same_clock(dtype: EventsDtype, time_unit: str, timezone: str | None) -> bool:
-    """Whether times mean the same; time zones may differ, as times are stored in UTC."""
+def check_like_fit(
+    array: EventsArray, time_unit: str, timezone: str | None, integer_codes: bool
+) -> None:
+    """Compare the clock and the type of codes with those of the training data.
+
+    Time zones may differ, as times are stored in UTC.
+
+    Raises
+    ------
+    DataError
+        Numbers for datetimes, another unit, integer codes for strings or the reverse.
+    """
+    dtype = array.dtype
     kinds = [zone if zone in (None, "naive") else "aware" for zone in (dtype.timezone, timezone)]
-    return dtype.time_unit == time_unit and kinds[0] == kinds[1]
+    if dtype.time_unit != time_unit or kinds[0] != kinds[1]:
+        raise DataError(
+            f"Expected times as in fit: {describe_clock(EventsDtype(time_unit, timezone))}. "
+            f"Got {describe_clock(dtype)}. Nest the events with the same time column type and "
+            "time_unit."
+        )
+    integers = has_integer_codes(array)
+    if len(array.time) and integers != integer_codes:
+        kind = {True: "integers", False: "strings"}
+        raise DataError(
+            f"Expected codes that are {kind[integer_codes]}, as in fit. Got {kind[integers]}. "
+            "Convert the code column before nesting."
+        )
+
+
+def has_integer_codes(array: EventsArray) -> bool:
+    """Whether the codes of a raw column are integers."""
+    return array.codes.dtype == np.int64

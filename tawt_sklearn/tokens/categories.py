@@ -138,4 +138,3 @@ def encode_categories(
     table = np.array([category_of.get(p, unknown[p[0]]) for p in found.pairs], np.int32)
     ids[found.at] = table[found.pair]
     return ids
-

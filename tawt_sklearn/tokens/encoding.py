@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ import pandas as pd
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.tokens import categories, times, values
-from tawt_sklearn.tokens.codebook import CodeRule
 from tawt_sklearn.tokens.vocabulary import (
     MISSING,
     N_SPECIAL,
@@ -85,14 +85,28 @@ class RawEvents:
     def __len__(self) -> int:
         return len(self.time)
 
-    def count(self, at: np.ndarray | None = None) -> np.ndarray:
-        """Events per code and, last, without one; of all events or those at these positions."""
-        return count_codes(self.code if at is None else self.code[at], len(self.codes))
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Events per code and, last, without one; int64, (n_codes + 1,)."""
+        return count_codes(self.code, len(self.codes))
+
+    @cached_property
+    def without_number(self) -> np.ndarray:
+        """Positions of events that have no number."""
+        return np.flatnonzero(np.isnan(self.value))
+
+    def count(self, at: np.ndarray) -> np.ndarray:
+        """The same of the events at these positions only."""
+        return count_codes(self.code[at], len(self.codes))
 
 
 def count_codes(code: np.ndarray, n_codes: int) -> np.ndarray:
     """Events per code id, and last those with code -1; int64, (n_codes + 1,)."""
-    counts = np.bincount(code + np.int32(1), minlength=n_codes + 1)
+    counts = np.zeros(n_codes + 1, np.int64)
+    for block in values.blocks(len(code)):
+        shifted = code[block].astype(np.intp)
+        shifted += 1
+        counts += np.bincount(shifted, minlength=n_codes + 1)
     return np.roll(counts, -1)
 
 
@@ -123,119 +137,15 @@ class Encoded:
     new_codes: np.ndarray
 
 
-def choose_codes(
-    events: RawEvents, min_count: int
-) -> tuple[list[CodeLabel], np.ndarray, frozenset[CodeLabel]]:
-    """Codes that get a token by falling frequency, the events of each, and all codes seen."""
-    counts = events.count()[:-1]
-    labels = events.codes.tolist()
-    present = [
-        (-int(n), label)
-        for label, n in zip(labels, counts.tolist(), strict=True)
-        if n and label not in SPECIAL_CODES
-    ]
-    present.sort()
-    if not present:
-        raise DataError(
-            "Expected events with a code to learn from. Got only events without one; check the "
-            "column that was given as code."
-        )
-    kept = [(label, -n) for n, label in present if -n >= min_count]
-    if not kept:
-        raise DataError(
-            f"Expected codes that occur at least min_count={min_count} times. Got {len(present)} "
-            f"codes, the most frequent {-present[0][0]} times. Lower min_count."
-        )
-    codes, frequency = zip(*kept, strict=True)
-    return list(codes), np.array(frequency), frozenset(label for _, label in present)
-
-
 def token_table(codes: pd.Index, token_of: Mapping[CodeLabel, int]) -> np.ndarray:
     """Token id of each raw code id; the last entry serves events without code (-1)."""
     ids = [token_of.get(code, UNKNOWN) for code in codes.tolist()]
     return np.array([*ids, MISSING], np.int32)
 
 
-def learn(
-    events: RawEvents,
-    *,
-    min_count: int,
-    value_scaling: str | None,
-    clip: float | None,
-    categorical: Any,
-    rules: Mapping[str, CodeRule],
-    clock: Mapping[str, Any],
-) -> tuple[Vocabulary, Seen, Encoded]:
-    """Learn the vocabulary of training events, and encode them.
-
-    Parameters
-    ----------
-    categorical : "auto" or set of str
-        Codes whose numbers and texts are categories.
-    clock : dict
-        ``time_unit, timezone, time_origin, known_start`` of the vocabulary.
-    """
-    real, frequency, seen_codes = choose_codes(events, min_count)
-    codes: tuple[CodeLabel, ...] = (*SPECIAL_CODES, *real)
-    V = len(codes)
-    table = token_table(events.codes, {code: k for k, code in enumerate(codes)})
-    token = table[events.code]
-    counts = np.zeros(V, np.int64)
-    np.add.at(counts, table, events.count())
-
-    rule = [CodeRule()] * N_SPECIAL + [rules.get(str(code), CodeRule()) for code in real]
-    kinds, takes_text = _kinds(events, token, codes, rule, categorical)
-    numeric = np.array([kind == "numeric" for kind in kinds])
-    takes_numbers = np.array([kind == "categorical" for kind in kinds])
-    cleaning: dict[str, Any] = {
-        "factor": np.array([r.factor for r in rule]),
-        "low": np.array([r.low for r in rule]),
-        "high": np.array([r.high for r in rule]),
-        "log": np.array([r.log for r in rule]) & numeric,
-    }
-    cleaned, outside = values.clean_values(token, events.value, **cleaning)
-    check_finite(events, token, cleaned)
-    found = categories.group_categories(
-        token,
-        cleaned,
-        events.text,
-        events.texts,
-        takes_text=takes_text,
-        takes_numbers=takes_numbers,
-    )
-    with_categories = np.flatnonzero(takes_numbers | _occurs(found, V))
-    pairs, numbers = categories.learn_categories(found, with_categories, min_count)
-
-    scaling = values.Scaling.identity(V)
-    if value_scaling is not None:
-        numbers_only = cleaned
-        if not numeric[np.flatnonzero(counts)].all():
-            numbers_only = np.where(numeric[token], cleaned, np.float32(np.nan))
-        scaling = values.fit_scaling(*values.sort_by_code(token, numbers_only, V), value_scaling)
-    rng = np.random.default_rng(0)
-    vocabulary = Vocabulary(
-        codes=codes,
-        kinds=tuple(kinds),
-        labels=tuple(r.label or str(code) for code, r in zip(codes, rule, strict=True)),
-        counts=counts,
-        **cleaning,
-        **vars(scaling),
-        categories=tuple(pairs),
-        category_numbers=np.array(numbers, float),
-        value_scaling=value_scaling,
-        clip=None if value_scaling is None or clip is None else float(clip),
-        **clock,
-        time_scale=times.typical_gap(events.time, events.offsets, rng),
-        time_quantiles=times.time_quantiles(events.time, events.offsets, events.origin, rng),
-        span_quantiles=times.span_quantiles(events.offsets, events.origin, events.end),
-    )
-    seen = Seen(seen_codes, frozenset((codes[token], label) for token, label in found.pairs))
-    return vocabulary, seen, _finish(events, vocabulary, seen, token, cleaned, outside, found)
-
-
 def encode(events: RawEvents, vocabulary: Vocabulary, seen: Seen) -> Encoded:
     """Encode raw events with a vocabulary learned before."""
-    token = token_table(events.codes, vocabulary.token_of)[events.code]
+    token = token_table(events.codes, vocabulary.token_of).take(events.code)
     cleaned, outside = values.clean_values(
         token,
         events.value,
@@ -251,12 +161,12 @@ def encode(events: RawEvents, vocabulary: Vocabulary, seen: Seen) -> Encoded:
         events.text,
         events.texts,
         takes_text=np.diff(vocabulary.category_offsets) > 0,
-        takes_numbers=_is_kind(vocabulary, "categorical"),
+        takes_numbers=is_kind(vocabulary, "categorical"),
     )
-    return _finish(events, vocabulary, seen, token, cleaned, outside, found)
+    return finish(events, vocabulary, seen, token, cleaned, outside, found)
 
 
-def _finish(
+def finish(
     events: RawEvents,
     vocabulary: Vocabulary,
     seen: Seen,
@@ -269,7 +179,7 @@ def _finish(
         token,
         cleaned,
         scaling_of(vocabulary),
-        numeric=_is_kind(vocabulary, "numeric"),
+        numeric=is_kind(vocabulary, "numeric"),
         clip=vocabulary.clip,
         quantile=vocabulary.value_scaling == "quantile",
         out=None if cleaned is events.value else cleaned,
@@ -367,6 +277,13 @@ def scaling_of(vocabulary: Vocabulary) -> values.Scaling:
 
 def check_finite(events: RawEvents, token: np.ndarray, cleaned: np.ndarray) -> None:
     """Infinite numbers of known codes (that no valid range set aside) cannot be scaled."""
+    if len(cleaned) and not np.isfinite([events.time.min(), events.time.max()]).all():
+        raise DataError(
+            f"Expected finite event times. Got {(~np.isfinite(events.time)).sum()} that are NaN "
+            "or infinite. Drop these events before nesting."
+        )
+    if not np.isinf([np.fmin.reduce(cleaned, initial=0), np.fmax.reduce(cleaned, initial=0)]).any():
+        return
     infinite = np.flatnonzero(np.isinf(cleaned))
     infinite = infinite[token[infinite] >= N_SPECIAL]
     if len(infinite):
@@ -377,59 +294,18 @@ def check_finite(events: RawEvents, token: np.ndarray, cleaned: np.ndarray) -> N
             f"{' and more' if len(ids) > 5 else ''}. Replace them by NaN, or give these codes a "
             "valid range with codes={...: {'range': [low, high]}}."
         )
-    if not np.isfinite(events.time).all():
-        raise DataError(
-            f"Expected finite event times. Got {(~np.isfinite(events.time)).sum()} that are NaN "
-            "or infinite. Drop these events before nesting."
-        )
 
 
-def _is_kind(vocabulary: Vocabulary, kind: Kind) -> np.ndarray:
+def is_kind(vocabulary: Vocabulary, kind: Kind) -> np.ndarray:
     return np.array([k == kind for k in vocabulary.kinds])
-
-
-def _occurs(found: categories.CategoryEvents, V: int) -> np.ndarray:
-    mask = np.zeros(V, bool)
-    mask[[token for token, _ in found.pairs]] = True
-    return mask
-
-
-def _kinds(
-    events: RawEvents,
-    token: np.ndarray,
-    codes: tuple[CodeLabel, ...],
-    rules: list[CodeRule],
-    categorical: Any,
-) -> tuple[list[Kind], np.ndarray]:
-    """Kind of each token, and which tokens' texts become categories."""
-    V = len(codes)
-    n_events = np.bincount(token, minlength=V)
-    has_number = n_events > np.bincount(token[np.isnan(events.value)], minlength=V)
-    has_text = np.zeros(V, bool)
-    if events.text is not None:
-        has_text[np.unique(token[events.text >= 0])] = True
-    kinds: list[Kind] = ["presence"] * V
-    takes_text = np.zeros(V, bool)
-    for k in range(N_SPECIAL, V):
-        kind = rules[k].kind
-        listed = categorical != "auto" and str(codes[k]) in categorical
-        if kind is None and listed:
-            kind = "categorical"
-        takes_text[k] = kind == "categorical" or (
-            kind is None and categorical == "auto" and has_text[k]
-        )
-        if kind is None:
-            kind = "numeric" if has_number[k] else "categorical" if takes_text[k] else "presence"
-        kinds[k] = kind
-    return kinds, takes_text
 
 
 def _ignored(events: RawEvents, vocabulary: Vocabulary, token: np.ndarray) -> np.ndarray:
     """Positions of events of known codes whose number or text finds no place in the tokens."""
-    presence = _is_kind(vocabulary, "presence")
+    presence = is_kind(vocabulary, "presence")
     presence[:N_SPECIAL] = False
     with_categories = np.diff(vocabulary.category_offsets) > 0
-    categorical = _is_kind(vocabulary, "categorical")
+    categorical = is_kind(vocabulary, "categorical")
     mask = None
     if presence.any():
         mask = presence[token] & ~np.isnan(events.value)

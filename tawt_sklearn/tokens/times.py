@@ -9,8 +9,8 @@ from tawt_sklearn.events.ragged import range_positions
 LEVELS = np.linspace(0, 1, 21)
 """Levels of the time quantiles that a vocabulary stores."""
 
-SAMPLE = 1 << 18
-"""Events that time quantiles are learned from at most, drawn with a fixed seed."""
+SAMPLE = 1 << 17
+"""Events that gaps and time quantiles are learned from at most, drawn with a fixed seed."""
 
 
 def first_and_last(time: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,20 +62,27 @@ def origin_and_end(
 def typical_gap(time: np.ndarray, offsets: np.ndarray, rng: np.random.Generator) -> float:
     """Median gap between successive distinct event times of one row.
 
-    From a sample of at most :data:`SAMPLE` gaps.  1 where no row has two distinct times.
+    From a sample of events.  1 where no row has two distinct times.
     """
-    inner = np.ones(len(time), bool)  # events that have one before them in their row
-    inner[offsets[:-1][offsets[:-1] < len(time)]] = False
-    inner[1:] &= time[1:] > time[:-1]
-    at = _sample(np.flatnonzero(inner), rng)
-    return float(np.median(time[at] - time[at - 1])) if len(at) else 1.0
+    at = _sample(len(time), rng)
+    gaps = _gaps(time, offsets, at)
+    if len(gaps) < 1000 and len(at) < len(time):  # mostly ties, or rows of one event
+        gaps = _gaps(time, offsets, np.arange(len(time)))
+    return float(np.median(gaps)) if len(gaps) else 1.0
+
+
+def _gaps(time: np.ndarray, offsets: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Positive gaps between the events ``at`` these positions and those before in their row."""
+    at = at[at > offsets[np.searchsorted(offsets, at, side="right") - 1]]
+    gaps = time[at] - time[at - 1]
+    return gaps[gaps > 0]
 
 
 def time_quantiles(
     time: np.ndarray, offsets: np.ndarray, origin: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Quantiles of time since the origin over events (a sample of them); (21,)."""
-    at = _sample(np.arange(len(time)), rng)
+    at = _sample(len(time), rng)
     row = np.searchsorted(offsets, at, side="right") - 1
     return np.quantile(time[at] - origin[row], LEVELS)
 
@@ -85,10 +92,11 @@ def span_quantiles(offsets: np.ndarray, origin: np.ndarray, end: np.ndarray) -> 
     return np.quantile((end - origin)[np.diff(offsets) > 0], LEVELS)
 
 
-def _sample(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if len(positions) <= SAMPLE:
-        return positions
-    return positions[rng.integers(0, len(positions), SAMPLE)]
+def _sample(n_events: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of all events, or of a random sample where they are many."""
+    if n_events <= SAMPLE:
+        return np.arange(n_events)
+    return np.sort(rng.integers(0, n_events, SAMPLE))
 
 
 def most_recent(offsets: np.ndarray, max_events: int) -> tuple[np.ndarray | None, np.ndarray]:
@@ -103,28 +111,28 @@ def most_recent(offsets: np.ndarray, max_events: int) -> tuple[np.ndarray | None
 def count_duplicates(
     time: np.ndarray, code: np.ndarray, offsets: np.ndarray, n_codes: int
 ) -> np.ndarray:
-    """Events beyond the first of the same row, time and code, per code; int64, (n_codes,).
+    """Events beyond the first of the same row, time and code; int64, (n_codes + 1,).
 
-    ``code`` is in ``range(n_codes)``.  Nothing is sorted where
-    codes rise within equal times.
+    The first entry counts events with code -1.  Nothing is sorted where codes rise within equal
+    times.
     """
+    none = np.zeros(n_codes + 1, np.int64)
     E = len(time)
     if E < 2:
-        return np.zeros(n_codes, np.int64)
+        return none
     tied = np.empty(E, bool)  # same row and time as the event before
     tied[0] = False
     np.equal(time[1:], time[:-1], out=tied[1:])
     tied[offsets[:-1][offsets[:-1] < E]] = False
-    if not tied.any():
-        return np.zeros(n_codes, np.int64)
     at = np.flatnonzero(tied)
+    if not len(at):
+        return none
     if (code[at] < code[at - 1]).any():
-        tied_to_next = np.append(tied[1:], False)
-        at = np.flatnonzero(tied | tied_to_next)
-        keys = np.cumsum(~tied[at]) * n_codes  # number of the stretch
-        keys += code[at]
+        at = np.flatnonzero(tied | np.append(tied[1:], False))
+        keys = np.cumsum(~tied[at]) * (n_codes + 1)  # number of the stretch
+        keys += code[at] + 1
         keys.sort()
-        repeated = keys[1:][keys[1:] == keys[:-1]] % n_codes
+        repeated = keys[1:][keys[1:] == keys[:-1]] % (n_codes + 1)
     else:
-        repeated = code[at[code[at] == code[at - 1]]]
-    return np.bincount(repeated, minlength=n_codes)
+        repeated = code[at[code[at] == code[at - 1]]] + 1
+    return np.bincount(repeated, minlength=n_codes + 1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from tawt_sklearn.events.ragged import range_positions
+
 BLOCK = 1 << 16
 """Events per block: float64 temporaries of this size stay in the cache."""
 
@@ -36,9 +38,7 @@ class Scaling:
     @classmethod
     def identity(cls, V: int) -> Scaling:
         """The scaling that changes nothing."""
-        return cls(
-            np.zeros(V), np.ones(V), np.zeros(V + 1, np.int64), np.empty(0), np.empty(0)
-        )
+        return cls(np.zeros(V), np.ones(V), np.zeros(V + 1, np.int64), np.empty(0), np.empty(0))
 
 
 def blocks(n_events: int) -> Iterator[slice]:
@@ -61,7 +61,7 @@ def clean_values(
     Parameters
     ----------
     code : ndarray of int, (E,)
-        Index into the tables; -1 takes the last entry.
+        Index into the tables.
     value : ndarray of float32, (E,)
     factor, low, high, log : ndarray, (V,)
 
@@ -79,37 +79,82 @@ def clean_values(
     cleaned = np.empty(len(value), np.float32)
     outside = []
     for block in blocks(len(value)):
-        v = value[block] * factor[code[block]]
+        c = code[block].astype(np.intp)
+        v = value[block] * factor.take(c)
         v32 = v.astype(np.float32)
-        out = (v32 < low[code[block]]) | (v32 > high[code[block]])
+        out = (v32 < low.take(c)) | (v32 > high.take(c))
         v[out] = np.nan
         if log.any():
-            np.log1p(v, out=v, where=log[code[block]])
+            np.log1p(v, out=v, where=log.take(c))
         cleaned[block] = v
         outside.append(np.flatnonzero(out) + block.start)
     return cleaned, np.concatenate(outside) if outside else np.empty(0, np.int64)
 
 
-def sort_by_code(
-    code: np.ndarray, value: np.ndarray, n_codes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of each code in rising order, NaN left out.
+@dataclass
+class SortedNumbers:
+    """The numbers of each of ``V`` codes in rising order, NaN left out.
 
-    One plain sort of 64-bit keys (code above, the order-preserving bits of the float below) is
-    several times faster than an argsort and a gather, and needs no loop over codes.
+    Kept as 64-bit keys (code above, the order-preserving bits of the float32 below): one plain
+    sort of these is several times faster than an argsort and a gather, and there is no loop over
+    codes.  Only what is looked at is turned back into floats.
 
-    Returns
-    -------
-    values : ndarray of float32
-    offsets : ndarray of int64, (n_codes + 1,)
+    Attributes
+    ----------
+    keys : ndarray of uint64
+    offsets : ndarray of int64, (V + 1,)
     """
-    present = ~np.isnan(value)
-    if not present.all():
-        code, value = code[present], value[present]
-    keys = code_value_keys(code, value)
-    keys.sort()
-    offsets = np.searchsorted(keys, np.arange(n_codes + 1, dtype=np.uint64) << np.uint64(32))
-    return _value_of_keys(keys), offsets.astype(np.int64)
+
+    keys: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, code: np.ndarray, value: np.ndarray, V: int) -> SortedNumbers:
+        """Sort the numbers of flat events; ``code`` (E,) in ``range(V)``, ``value`` (E,)."""
+        present = ~np.isnan(value)
+        if not present.all():
+            code, value = code[present], value[present]
+        keys = code_value_keys(code, value)
+        keys.sort()
+        borders = np.arange(V + 1, dtype=np.uint64) << np.uint64(32)
+        return cls(keys, np.searchsorted(keys, borders).astype(np.int64))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Numbers per code, (V,)."""
+        return np.diff(self.offsets)
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Numbers at these positions, float64."""
+        bits = self.keys[positions].astype(np.uint32)  # drops the code
+        bits ^= np.where(bits & _SIGN, _SIGN, np.uint32(0xFFFFFFFF))
+        return bits.view(np.float32).astype(np.float64)
+
+    def quantiles(self, level: float) -> np.ndarray:
+        """Linearly interpolated quantile of each code, NaN where it has no number; (V,)."""
+        n = self.counts
+        if not len(self.keys):
+            return np.full(len(n), np.nan)
+        position = np.maximum(n - 1, 0) * level
+        lower = position.astype(np.int64)
+        upper = np.minimum(lower + 1, np.maximum(n - 1, 0))
+        first = np.minimum(self.offsets[:-1], len(self.keys) - 1)  # codes without numbers
+        a, b = self.at(first + lower * (n > 0)), self.at(first + upper * (n > 0))
+        return np.where(n > 0, a + (position - lower) * (b - a), np.nan)
+
+    def moments(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and population standard deviation (two passes); NaN where not wanted or empty."""
+        n = self.counts
+        mean, sd = np.full(len(n), np.nan), np.full(len(n), np.nan)
+        wanted = wanted & (n > 0)
+        if wanted.any():
+            positions, offsets = range_positions(self.offsets[:-1][wanted], n[wanted])
+            numbers, starts, n = self.at(positions), offsets[:-1], n[wanted]
+            mean[wanted] = np.add.reduceat(numbers, starts) / n
+            numbers -= np.repeat(mean[wanted], n)
+            numbers *= numbers
+            sd[wanted] = np.sqrt(np.add.reduceat(numbers, starts) / n)
+        return mean, sd
 
 
 _SIGN = np.uint32(0x80000000)
@@ -117,56 +162,25 @@ _SIGN = np.uint32(0x80000000)
 
 def code_value_keys(code: np.ndarray, value: np.ndarray) -> np.ndarray:
     """64-bit integers in the order of (code, value); codes >= 0, values not NaN."""
-    bits = (np.ascontiguousarray(value, np.float32) + np.float32(0)).view(np.uint32)  # -0 -> 0
-    keys = code.astype(np.uint64)
-    keys <<= np.uint64(32)
-    # Positive floats sort as integers once above the negative ones, which sort backwards.
-    keys |= bits ^ np.where(bits & _SIGN, np.uint32(0xFFFFFFFF), _SIGN)
+    keys = np.empty(len(code), np.uint64)
+    for block in blocks(len(code)):
+        bits = (value[block] + np.float32(0)).astype(np.float32, copy=False).view(np.uint32)
+        # Positive floats sort as integers once above the negative ones, which sort backwards.
+        # Adding 0 has made -0 a 0.
+        bits ^= (bits.view(np.int32) >> np.int32(31)).view(np.uint32) | _SIGN
+        part = code[block].astype(np.uint64)
+        part <<= np.uint64(32)
+        part |= bits
+        keys[block] = part
     return keys
 
 
-def _value_of_keys(keys: np.ndarray) -> np.ndarray:
-    bits = keys.astype(np.uint32)  # drops the code
-    return (bits ^ np.where(bits & _SIGN, _SIGN, np.uint32(0xFFFFFFFF))).view(np.float32)
-
-
-def segment_quantiles(values: np.ndarray, offsets: np.ndarray, level: float) -> np.ndarray:
-    """Linearly interpolated quantile of each sorted segment, NaN where it is empty."""
-    n = np.diff(offsets)
-    position = np.maximum(n - 1, 0) * level
-    lower = position.astype(np.int64)
-    if not len(values):
-        return np.full(len(n), np.nan)
-    last = len(values) - 1
-    first = np.minimum(offsets[:-1], last)
-    a = values[np.minimum(first + lower, last)].astype(np.float64)
-    b = values[np.minimum(first + np.minimum(lower + 1, np.maximum(n - 1, 0)), last)]
-    return np.where(n > 0, a + (position - lower) * (b - a), np.nan)
-
-
-def segment_moments(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation of each segment (two passes, float64)."""
-    n = np.diff(offsets)
-    filled = n > 0
-    mean, sd = np.full(len(n), np.nan), np.full(len(n), np.nan)
-    if filled.any():
-        starts = offsets[:-1][filled]
-        values = values[: offsets[-1]].astype(np.float64)
-        mean[filled] = np.add.reduceat(values, starts) / n[filled]
-        values -= np.repeat(mean[filled], n[filled])
-        values *= values
-        sd[filled] = np.sqrt(np.add.reduceat(values, starts) / n[filled])
-    return mean, sd
-
-
-def fit_scaling(values: np.ndarray, offsets: np.ndarray, method: str | None) -> Scaling:
+def fit_scaling(numbers: SortedNumbers, method: str | None) -> Scaling:
     """Learn the scaling of every code from its sorted numbers.
 
     Parameters
     ----------
-    values : ndarray of float32
-    offsets : ndarray of int64, (V + 1,)
-        Output of :func:`sort_by_code`.
+    numbers : SortedNumbers
     method : {"robust", "standard", "quantile", None}
 
     Notes
@@ -175,45 +189,45 @@ def fit_scaling(values: np.ndarray, offsets: np.ndarray, method: str | None) -> 
     numbers equal) the distance of the 5 % and 95 % quantiles / 3.29; where that is 0 too the
     standard deviation; and 1 for a constant code or one without numbers.
     """
-    V = len(offsets) - 1
-    scaling = Scaling.identity(V)
-    if method is None or not len(values):
+    filled = numbers.counts > 0
+    scaling = Scaling.identity(len(filled))
+    if method is None or not filled.any():
         return scaling
     if method == "standard":
-        center, scale = segment_moments(values, offsets)
+        center, scale = numbers.moments(filled)
     else:
-        center, scale = _robust(values, offsets)
-    empty = np.isnan(center)
-    scaling.center = np.where(empty, 0.0, center)
-    # Below the rounding of float32 a spread is noise, not a scale.
-    spread = scale > 1e-6 * np.abs(scaling.center)
-    scaling.scale = np.where(empty | ~spread, 1.0, scale)
+        center, scale = _robust(numbers, filled)
+    scaling.center = np.where(filled, center, 0.0)
+    scaling.scale = np.where(filled & _is_spread(scale, center), scale, 1.0)
     if method == "quantile":
-        _add_knots(scaling, values, offsets)
+        _add_knots(scaling, numbers)
     return scaling
 
 
-def _robust(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    center = segment_quantiles(values, offsets, 0.5)
-    noise = 1e-6 * np.abs(center)
-    scale = segment_quantiles(values, offsets, 0.75) - segment_quantiles(values, offsets, 0.25)
-    scale /= _IQR_TO_SD
-    flat = ~(scale > noise)
+def _is_spread(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
+    # Below the rounding of float32 a spread is noise.
+    return scale > 1e-6 * np.abs(center)
+
+
+def _robust(numbers: SortedNumbers, filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    center = numbers.quantiles(0.5)
+    scale = (numbers.quantiles(0.75) - numbers.quantiles(0.25)) / _IQR_TO_SD
+    flat = filled & ~_is_spread(scale, center)
     if flat.any():
-        inner = segment_quantiles(values, offsets, 0.95) - segment_quantiles(values, offsets, 0.05)
-        scale = np.where(flat, inner / _INNER_90_TO_SD, scale)
-        flat = ~(scale > noise)
+        inner = (numbers.quantiles(0.95) - numbers.quantiles(0.05)) / _INNER_90_TO_SD
+        scale = np.where(flat, inner, scale)
+        flat = filled & ~_is_spread(scale, center)
     if flat.any():
-        scale = np.where(flat, segment_moments(values, offsets)[1], scale)
+        scale = np.where(flat, numbers.moments(flat)[1], scale)
     return center, scale
 
 
-def _add_knots(scaling: Scaling, values: np.ndarray, offsets: np.ndarray) -> None:
+def _add_knots(scaling: Scaling, numbers: SortedNumbers) -> None:
     """Store each code's distribution as (value, normal score) pairs, equal values merged."""
-    n = np.diff(offsets)
+    n = numbers.counts
     V = len(n)
     levels = QUANTILE_LEVELS[:, None]
-    knots = np.stack([segment_quantiles(values, offsets, p) for p in QUANTILE_LEVELS])  # (K, V)
+    knots = np.stack([numbers.quantiles(p) for p in QUANTILE_LEVELS])  # (K, V)
     knots = knots.astype(np.float32).T.ravel()  # code after code
     with np.errstate(divide="ignore", invalid="ignore"):
         ranks = ((levels * (n - 1) + 0.5) / n).T.ravel()  # in (0, 1), rising with the level
@@ -258,22 +272,22 @@ def scale_values(
     center = np.where(numeric, scaling.center, np.nan)
     inverse = 1.0 / scaling.scale
     knots = _Knots(scaling.knot_offsets, scaling.knot_values, scaling.knot_scores)
-    limit = np.inf if clip is None else clip
-    largest = np.finfo(np.float32).max  # without clip, a huge value must not become infinite
+    # Without clip, a huge value must still not become infinite.
+    limit = float(np.finfo(np.float32).max) if clip is None else clip
     scaled = np.empty(len(cleaned), np.float32) if out is None else out
     clipped = []
     for block in blocks(len(cleaned)):
-        t = token[block]
-        c = center[t]
+        t = token[block].astype(np.intp)
+        v = center.take(t)
         if quantile:
-            v = knots.interpolate(t, np.where(np.isnan(c), np.nan, cleaned[block]), scaling.scale)
+            v = knots.interpolate(t, np.where(np.isnan(v), np.nan, cleaned[block]), scaling.scale)
         else:
-            v = np.subtract(cleaned[block], c, out=c)
-            v *= inverse[t]
-        over = np.abs(v) > limit
-        if over.any():
-            clipped.append(np.flatnonzero(over) + block.start)
-        scaled[block] = np.clip(v, -min(limit, largest), min(limit, largest), out=v)
+            np.subtract(cleaned[block], v, out=v)
+            v *= inverse.take(t)
+        if np.fmax.reduce(v) > limit or np.fmin.reduce(v) < -limit:
+            clipped.append(np.flatnonzero(np.abs(v) > limit) + block.start)
+            np.clip(v, -limit, limit, out=v)
+        scaled[block] = v
     return scaled, np.concatenate(clipped) if clipped else np.empty(0, np.int64)
 
 

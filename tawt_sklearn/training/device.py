@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tawt_sklearn.exceptions import TawtError
-
-
-class DeviceError(TawtError, ValueError):
-    """The device asked for is not one that this machine has."""
+from tawt_sklearn.exceptions import DeviceError
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

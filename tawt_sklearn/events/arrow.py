@@ -1,0 +1,359 @@
+"""To and from Arrow, hence Parquet. pyarrow is imported only when a column goes there or back.
+
+Raw content becomes ``list<struct<time: double, code: string or int64, value: float>>``, with
+fields ``text``, ``start`` and ``end`` if any is known, which every reader of Parquet understands.
+Clock and time zone travel in the name of the pandas dtype. Start and end of the observation window
+are repeated for each event: the window of an empty history is lost on this way.
+
+Tokenised content becomes the extension type ``tawt_sklearn.tokens`` over
+``struct<start, end, events: list<struct<time, token, value[, category]>>>``, which keeps ids and
+windows as they are; vocabulary and labels are in the metadata of the type.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tawt_sklearn.events import ragged
+from tawt_sklearn.events.content import Content, concat
+from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.exceptions import DataError
+
+if TYPE_CHECKING:
+    from tawt_sklearn.events.array import EventsArray
+
+TOKENS = "tawt_sklearn.tokens"
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+def to_arrow(array: EventsArray) -> Any:
+    """Return an events column as a pyarrow Array."""
+    if array.dtype.vocabulary is None:
+        return _raw_to_arrow(array._content)
+    return _tokens_to_arrow(array.dtype, array._content)
+
+
+def from_arrow(data: Any, dtype: EventsDtype) -> EventsArray:
+    """Return an events column from a pyarrow Array or ChunkedArray.
+
+    Parameters
+    ----------
+    data : pyarrow.Array or pyarrow.ChunkedArray
+        Of any list type over a struct with the fields ``time`` (numbers, or timestamps if `dtype`
+        has a time zone), ``code`` (strings or integers) and optionally ``value``, ``text``,
+        ``start`` and ``end``; or of the extension type of tokenised content.
+    dtype : EventsDtype
+        The clock. The extension type knows its own.
+
+    Raises
+    ------
+    DataError
+        Data of another type, or events without a time.
+    """
+    import pyarrow as pa
+
+    from tawt_sklearn.events.array import EventsArray
+
+    chunks = data.chunks if isinstance(data, pa.ChunkedArray) else [data]
+    if isinstance(data.type, tokens_type()):
+        header = data.type.header
+        contents = [_tokens_from_arrow(chunk.storage, header) for chunk in chunks]
+        dtype = EventsDtype(header["time_unit"], header["timezone"], header["vocabulary"])
+        if not contents:
+            contents = [_tokens_from_arrow(pa.array([], data.type.storage_type), header)]
+    elif dtype.vocabulary is not None:
+        raise DataError(
+            f"Expected Arrow data of type {TOKENS} for tokenised histories. Got {data.type}. "
+            "Import tawt_sklearn.events before reading the file, so that pyarrow knows the type."
+        )
+    else:
+        contents = [_raw_from_arrow(chunk, dtype) for chunk in chunks]
+        if not contents:
+            contents = [_raw_from_arrow(pa.array([], data.type), dtype)]
+    return EventsArray._wrap(dtype, contents[0] if len(contents) == 1 else concat(contents))
+
+
+@functools.cache
+def tokens_type() -> Any:
+    """Return the extension type of tokenised content, registered with pyarrow."""
+    import pyarrow as pa
+
+    class TokensType(pa.ExtensionType):
+        """Tokenised event histories; labels and vocabulary are in `header`."""
+
+        def __init__(self, storage: Any, header: dict[str, Any]) -> None:
+            self.header = header
+            super().__init__(storage, TOKENS)
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return json.dumps(self.header).encode()
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Any:
+            return cls(storage, json.loads(serialized))
+
+        def to_pandas_dtype(self) -> EventsDtype:
+            header = self.header
+            return EventsDtype(header["time_unit"], header["timezone"], header["vocabulary"])
+
+    storage = pa.struct({"events": pa.list_(pa.struct({"token": pa.int32()}))})
+    header: dict[str, Any] = {
+        "time_unit": "h",
+        "timezone": None,
+        "vocabulary": "",
+        "codes": [],
+        "texts": None,
+    }
+    pa.register_extension_type(TokensType(storage, header))
+    return TokensType
+
+
+def register_if_loaded() -> None:
+    """Let pyarrow know the extension type, unless it is not there.
+
+    pandas loads pyarrow where it is installed; nothing is imported here that is not loaded.
+    """
+    if sys.modules.get("pyarrow") is not None:
+        tokens_type()
+
+
+# -- raw content ----------------------------------------------------------------------------
+
+
+def _raw_to_arrow(content: Content) -> Any:
+    import pyarrow as pa
+
+    children = {
+        "time": pa.array(content.time),
+        "code": _labels_to_arrow(content.code, content.codes),
+        "value": _numbers_to_arrow(content.value),
+    }
+    if content.text is not None and content.texts is not None and (content.text >= 0).any():
+        children["text"] = _labels_to_arrow(content.text, content.texts)
+    lengths = np.diff(content.offsets)
+    for name in ("start", "end"):
+        bound = getattr(content, name)
+        if bound is not None and not np.isnan(bound).all():
+            children[name] = _numbers_to_arrow(np.repeat(bound, lengths))
+    return _list_array(content, children)
+
+
+def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
+    offsets, isna, fields = _events_of(chunk)
+    absent = {"time", "code"} - fields.keys()
+    if absent:
+        raise DataError(
+            f"Expected a struct with time and code per event. Got fields {sorted(fields)}: "
+            f"{' and '.join(sorted(absent))} missing. Name the fields time, code, value, text."
+        )
+    time = _times_from_arrow(fields["time"], dtype)
+    value = np.full(len(time), np.nan, dtype=np.float32)
+    if "value" in fields:
+        value = _numbers_from_arrow(fields["value"], np.float32)
+    code, codes = _labels_from_arrow(fields["code"], "code")
+    text, texts = None, None
+    if "text" in fields and fields["text"].null_count < len(time):
+        text, texts = _labels_from_arrow(fields["text"], "text")
+    lengths = np.diff(offsets)
+    bounds: dict[str, np.ndarray | None] = {"start": None, "end": None}
+    for name in bounds.keys() & fields.keys():
+        known = np.full(len(lengths), np.nan)
+        repeated = _numbers_from_arrow(fields[name], np.float64)
+        known[lengths > 0] = repeated[offsets[:-1][lengths > 0]]
+        bounds[name] = known
+    content = Content(
+        time=time,
+        code=code,
+        value=value,
+        text=text,
+        offsets=offsets,
+        codes=codes,
+        texts=texts,
+        isna=isna if isna.any() else None,
+        **bounds,
+    )
+    order = ragged.sort_within(time, offsets)
+    return content if order is None else content.pick_events(lambda flat: flat[order], offsets)
+
+
+# -- tokenised content ----------------------------------------------------------------------
+
+
+def _tokens_to_arrow(dtype: EventsDtype, content: Content) -> Any:
+    import pyarrow as pa
+
+    children = {
+        "time": pa.array(content.time),
+        "token": pa.array(content.code),
+        "value": _numbers_to_arrow(content.value),
+    }
+    if content.text is not None:
+        children["category"] = pa.array(content.text)
+    rows = {
+        name: _numbers_to_arrow(np.full(len(content), np.nan) if bound is None else bound)
+        for name, bound in (("start", content.start), ("end", content.end))
+    }
+    rows["events"] = _list_array(content, children)
+    mask = None if content.isna is None else pa.array(content.isna)
+    storage = pa.StructArray.from_arrays(list(rows.values()), names=list(rows), mask=mask)
+    header = {
+        "time_unit": dtype.time_unit,
+        "timezone": dtype.timezone,
+        "vocabulary": dtype.vocabulary,
+        "codes": _plain_labels(content.codes),
+        "texts": None if content.texts is None else _plain_labels(content.texts),
+    }
+    return pa.ExtensionArray.from_storage(tokens_type()(storage.type, header), storage)
+
+
+def _tokens_from_arrow(storage: Any, header: dict[str, Any]) -> Content:
+    rows = dict(zip((field.name for field in storage.type), storage.flatten(), strict=True))
+    offsets, isna, fields = _events_of(rows["events"])
+    texts = header["texts"]
+    return Content(
+        time=_numbers_from_arrow(fields["time"], np.float64),
+        code=fields["token"].to_numpy(zero_copy_only=False),
+        value=_numbers_from_arrow(fields["value"], np.float32),
+        text=None if texts is None else fields["category"].to_numpy(zero_copy_only=False),
+        offsets=offsets,
+        codes=ragged.as_dictionary(header["codes"]),
+        texts=None if texts is None else ragged.as_dictionary(texts, what="texts"),
+        start=_known(_numbers_from_arrow(rows["start"], np.float64)),
+        end=_known(_numbers_from_arrow(rows["end"], np.float64)),
+        isna=isna if isna.any() else None,
+    )
+
+
+def _plain_labels(labels: pd.Index) -> list[Any]:
+    return [label if isinstance(label, str) else int(label) for label in labels]
+
+
+def _known(bound: np.ndarray) -> np.ndarray | None:
+    return None if np.isnan(bound).all() else bound
+
+
+# -- parts ----------------------------------------------------------------------------------
+
+
+def _list_array(content: Content, children: dict[str, Any]) -> Any:
+    """List array with the rows of `content` over a struct of flat children."""
+    import pyarrow as pa
+
+    events = pa.StructArray.from_arrays(list(children.values()), names=list(children))
+    mask = None if content.isna is None else pa.array(content.isna)
+    if len(content.time) > _INT32_MAX:
+        return pa.LargeListArray.from_arrays(pa.array(content.offsets), events, mask=mask)
+    offsets = pa.array(content.offsets.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, events, mask=mask)
+
+
+def _events_of(chunk: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Offsets, missing rows, and flat children by name of a list array over a struct."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = chunk.type
+    is_list = any(
+        test(kind)
+        for test in (
+            pa.types.is_list,
+            pa.types.is_large_list,
+            pa.types.is_fixed_size_list,
+            pa.types.is_list_view,
+            pa.types.is_large_list_view,
+        )
+    )
+    if pa.types.is_null(kind):
+        kind = pa.list_(pa.struct({"time": pa.float64(), "code": pa.string()}))
+        chunk = chunk.cast(kind)
+    elif not is_list or not pa.types.is_struct(kind.value_type):
+        raise DataError(
+            "Expected a list of structs with time, code and value per row. "
+            f"Got Arrow data of type {kind}."
+        )
+    isna = chunk.is_null().to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+    events = chunk.flatten()
+    if events.null_count:
+        raise DataError(
+            f"Expected no missing events inside a history. Got {events.null_count} null structs. "
+            "Drop them first."
+        )
+    names = [field.name for field in events.type]
+    return (
+        ragged.offsets_from_lengths(lengths),
+        isna,
+        dict(zip(names, events.flatten(), strict=True)),
+    )
+
+
+def _numbers_to_arrow(numbers: np.ndarray) -> Any:
+    """Arrow array with null for NaN."""
+    import pyarrow as pa
+
+    return pa.array(numbers, from_pandas=True)
+
+
+def _numbers_from_arrow(numbers: Any, dtype: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    kind = numbers.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise DataError(f"Expected numbers. Got Arrow data of type {kind}.")
+    # Through float64: Arrow integers with nulls become floats on their way to numpy.
+    return numbers.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+
+
+def _times_from_arrow(times: Any, dtype: EventsDtype) -> np.ndarray:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(times.type):
+        time = dtype.to_clock(times.to_pandas())
+    else:
+        time = _numbers_from_arrow(times, np.float64)
+    unknown = int(np.isnan(time).sum())
+    if unknown:
+        raise DataError(f"Expected a time for every event. Got {unknown} events without one.")
+    return time
+
+
+def _labels_to_arrow(ids: np.ndarray, labels: pd.Index) -> Any:
+    import pyarrow as pa
+
+    kind: Any
+    if labels.dtype == np.int64:
+        kind, known = pa.int64(), labels.to_numpy()
+    else:
+        known = labels.to_numpy(dtype=object)
+        longest = max((len(label.encode()) for label in known), default=0)
+        kind = pa.string() if longest * len(ids) <= _INT32_MAX else pa.large_string()
+    return pa.array(known, type=kind).take(pa.array(ids, mask=ids < 0))
+
+
+def _labels_from_arrow(labels: Any, what: str) -> tuple[np.ndarray, pd.Index]:
+    import pyarrow as pa
+
+    if pa.types.is_null(labels.type):
+        labels = labels.cast(pa.string())
+    kind = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    ):
+        raise DataError(f"Expected strings or integers as {what}. Got Arrow data of type {kind}.")
+    # Encoded anew in any case: a dictionary may hold unused and repeated labels.
+    plain = labels.cast(pa.int64() if pa.types.is_integer(kind) else pa.large_string())
+    encoded = plain.dictionary_encode()
+    ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    dictionary = encoded.dictionary
+    if pa.types.is_integer(kind):
+        return ids, pd.Index(dictionary.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return ids, pd.Index(dictionary.to_pylist(), dtype="str")

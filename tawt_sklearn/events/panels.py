@@ -1,0 +1,87 @@
+"""Regular series as event histories: an event for every number, none where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.columns import cast_float32
+from tawt_sklearn.events.ragged import offsets_from_lengths, range_positions
+from tawt_sklearn.events.tables import plural
+from tawt_sklearn.exceptions import DataError
+
+
+def panel_to_events(panel: NDArray[Any]) -> EventsArray:
+    """Histories of a panel: (B, C, T) numbers, or (B, T) for one channel.
+
+    Channel ``c`` becomes the code ``"channel_<c>"``, time step ``t`` the time ``t`` in the unit
+    ``"step"``. NaN stands for "not measured" and becomes no event at all: nothing is filled in.
+    Every row is observed from its first step to its last.
+    """
+    if panel.ndim == 2:
+        panel = panel[:, np.newaxis, :]
+    if panel.ndim != 3:
+        raise DataError(
+            "Expected an array of shape (n_cases, n_channels, n_timepoints), or (n_cases, "
+            f"n_timepoints) for one channel. Got shape {panel.shape}. Reshape your data: one row "
+            "per case, also where there is one case only."
+        )
+    n_cases, n_channels, n_steps = panel.shape
+    steps = _numbers(panel).swapaxes(1, 2).reshape(-1, n_channels)
+    return _from_steps(steps, np.full(n_cases, n_steps, dtype=np.int64))
+
+
+def series_to_events(series: Sequence[NDArray[Any]]) -> EventsArray:
+    """Histories of B series of different lengths: (C, T_i) numbers each, or (T_i,)."""
+    parts = [np.atleast_2d(_numbers(np.asarray(one))) for one in series]
+    shapes = {part.shape[:-1] for part in parts}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        raise DataError(
+            "Expected arrays of shape (n_channels, n_timepoints) with the same number of "
+            f"channels. Got {', '.join(str(part.shape) for part in parts[:5])}"
+            f"{', ...' if len(parts) > 5 else ''}."
+        )
+    lengths = np.array([part.shape[1] for part in parts], dtype=np.int64)
+    return _from_steps(np.concatenate([part.T for part in parts]), lengths)
+
+
+def _from_steps(steps: NDArray[Any], lengths: NDArray[np.int64]) -> EventsArray:
+    """Histories of all time steps one after the other: (sum of T_i, C), and T_i."""
+    known = ~np.isnan(steps)
+    step, channel = np.nonzero(known)
+    value = cast_float32(steps[known])
+    if (infinite := np.isinf(value)).any():
+        raise DataError(
+            f"Expected finite numbers, or NaN where nothing was measured. Got "
+            f"{plural(int(infinite.sum()), 'value')} that are infinite or too large for float32."
+        )
+    time = range_positions(np.zeros(len(lengths)), lengths)[0]
+    in_row = np.zeros(len(steps) + 1, dtype=np.int64)
+    np.cumsum(known.sum(axis=1), out=in_row[1:])
+    return EventsArray.from_flat(
+        time=time[step].astype(np.float64),
+        code=channel.astype(np.int32),
+        value=value,
+        offsets=in_row[offsets_from_lengths(lengths)],
+        codes=pd.Index([f"channel_{channel}" for channel in range(steps.shape[1])], dtype="str"),
+        start=np.where(lengths > 0, 0.0, np.nan),
+        end=np.where(lengths > 0, lengths - 1.0, np.nan),
+        time_unit="step",
+    )
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "f":
+        return values
+    if values.dtype.kind in "biuO":
+        try:
+            return values.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+    example = "" if values.size == 0 else f" such as {values.flat[0]!r}"
+    raise DataError(f"Expected an array of numbers. Got {values.dtype} values{example}.")

@@ -1,0 +1,115 @@
+"""The pieces of a training run, each by itself."""
+
+from __future__ import annotations
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tawt_sklearn.exceptions import DeviceError
+from tawt_sklearn.training.callbacks import AverageCheckpoints, ValidationScore
+from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.schedule import WarmupCosine
+from tawt_sklearn.training.seeding import isolated_torch
+from tawt_sklearn.training.trainer import holdout
+
+
+class FakeHistory(list):
+    def record(self, name, value):
+        self[-1][name] = value
+
+
+def epoch(net, number, weight, **record):
+    net.module_.weight.data.fill_(weight)
+    net.history.append({"epoch": number, **record})
+
+
+def test_the_learning_rate_rises_then_falls():
+    schedule = WarmupCosine(n_steps=100, warmup_fraction=0.1, floor=0.01)
+    factors = [schedule(step) for step in range(101)]
+    assert np.argmax(factors) in (9, 10) and max(factors) == pytest.approx(1.0)
+    assert np.all(np.diff(factors[:10]) > 0) and np.all(np.diff(factors[10:]) <= 0)
+    assert factors[-1] == pytest.approx(0.01)
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+
+
+def test_holdout_is_stratified_and_complete():
+    target = np.repeat([0, 1, 2], [80, 15, 5])
+    kept, out = holdout(target, 0.2, np.random.RandomState(0))
+    assert sorted([*kept, *out]) == list(range(100))
+    assert np.bincount(target[out]).tolist() == [16, 3, 1]
+    again = holdout(target, 0.2, np.random.RandomState(1))[1]
+    assert not np.array_equal(out, again)
+
+
+def test_checkpoints_of_the_best_epochs_are_averaged():
+    net = SimpleNamespace(module_=nn.Linear(1, 1, bias=False), history=FakeHistory())
+    average = AverageCheckpoints(2)
+    average.on_train_begin(net)
+    for number, (weight, score) in enumerate([(1.0, 0.1), (2.0, 0.9), (4.0, 0.8), (9.0, 0.2)]):
+        epoch(net, number, weight, valid_score=score)
+        average.on_epoch_end(net)
+    average.on_train_end(net)
+    assert net.module_.weight.item() == pytest.approx(3.0)
+
+
+def test_without_validation_the_last_checkpoints_are_averaged():
+    net = SimpleNamespace(module_=nn.Linear(1, 1, bias=False), history=FakeHistory())
+    average = AverageCheckpoints(2)
+    average.on_train_begin(net)
+    for number, weight in enumerate([1.0, 2.0, 4.0, 9.0]):
+        epoch(net, number, weight)
+        average.on_epoch_end(net)
+    average.on_train_end(net)
+    assert net.module_.weight.item() == pytest.approx(6.5)
+
+
+@pytest.mark.parametrize(
+    "scoring, expected", [("loss", -0.5), ("roc_auc", 0.75), ("accuracy", 0.75)]
+)
+def test_the_validation_score(scoring, expected):
+    net = SimpleNamespace(history=FakeHistory([{"epoch": 1, "valid_loss": 0.5}]))
+    scorer = ValidationScore(scoring, np.array(["alive", "dead"]))
+    scorer.on_epoch_begin(net)
+    margins = torch.tensor([-1.0, 0.5, 0.2, 2.0])  # labels alive, alive, dead, dead
+    for rows in ([0, 1], [2, 3]):
+        scores = torch.stack([torch.zeros(2), margins[rows]], 1)
+        target = torch.tensor([0, 0, 1, 1])[rows]
+        scorer.on_batch_end(net, batch=(None, target), training=False, y_pred=scores)
+    scorer.on_epoch_end(net, dataset_valid=object())
+    assert net.history[-1]["valid_score"] == pytest.approx(expected)
+
+
+def test_torch_is_left_as_it_was():
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with isolated_torch(0, torch.device("cpu"), n_threads=1):
+        assert torch.get_num_threads() == 1
+        first = torch.rand(3)
+    with isolated_torch(0, torch.device("cpu"), n_threads=None):
+        assert torch.equal(first, torch.rand(3))
+    assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_auto_takes_the_best_device_there_is():
+    assert resolve_device("auto").type in {"cuda", "mps", "cpu"}
+    assert resolve_device(None) == resolve_device("auto")
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "device, message",
+    [
+        ("gpu", 'Expected device to be "auto", "cpu", "cuda".*Got \'gpu\''),
+        ("cuda:97", "a device that this machine has.*Got 'cuda:97'.*auto"),
+        ("meta", "a device that this machine has.*Got 'meta'"),
+    ],
+)
+def test_a_device_that_does_not_exist(device, message):
+    with pytest.raises(DeviceError, match=message):
+        resolve_device(device)
