@@ -16,9 +16,8 @@ BELOW = {
     "events": set(),
     "tokens": {"events"},
     "nn": {"events", "tokens"},
-    "objectives": {"events", "tokens", "nn"},
-    "training": {"events", "tokens", "nn", "objectives"},
-    "estimators": {"events", "tokens", "nn", "objectives", "training"},
+    "training": {"events", "tokens", "nn"},
+    "estimators": {"events", "tokens", "nn", "training"},
     "datasets": {"events"},
 }
 

@@ -241,10 +241,11 @@ class EventsAccessor:
         begin, end = self._per_row(start, "start"), self._per_row(stop, "stop")
         late = np.flatnonzero(end < begin)
         if len(late):
+            label = self._series.index[late[:1]].tolist()[0]
             raise DataError(
-                "Expected windows that do not stop before they start. Got start="
-                f"{begin[late[0]]:g}, stop={end[late[0]]:g} for row {self._series.index[late[0]]!r}"
-                f" (first of {len(late)})."
+                "Expected windows that do not stop before they start. "
+                f"Got start={begin[late[0]]:g}, stop={end[late[0]]:g} for row {label!r} "
+                f"(first of {len(late)})."
             )
         array = self.array
         first = ragged.searchsorted_within(array.time, array.offsets, begin, "left")
@@ -279,10 +280,11 @@ class EventsAccessor:
             )
         unknown = np.flatnonzero(~np.isfinite(numbers) & ~self.array.isna())
         if len(unknown):
+            label = index[unknown[:1]].tolist()[0]
             raise DataError(
                 f"Expected a finite time for every row as {what}. Got {numbers[unknown[0]]} for "
-                f"{len(unknown)} rows, the first of them {index[unknown[0]]!r}. Drop these rows or "
-                "give them a time."
+                f"{len(unknown)} rows, the first of them {label!r}. Drop these rows or give them a "
+                "time."
             )
         return numbers
 
@@ -291,7 +293,7 @@ def _align(times: pd.Series, index: pd.Index, what: str) -> pd.Series:
     if times.index.equals(index):
         return times
     if not times.index.is_unique:
-        repeated = times.index[times.index.duplicated()][0]
+        repeated = times.index[times.index.duplicated()][:1].tolist()[0]
         raise DataError(
             f"Expected {what} with one entry per index label. Got several for {repeated!r}. "
             "Give an array in the order of the rows instead."
@@ -299,7 +301,7 @@ def _align(times: pd.Series, index: pd.Index, what: str) -> pd.Series:
     place = times.index.get_indexer(index)
     missing = index[place < 0]
     if len(missing):
-        first = ", ".join(repr(label) for label in missing[:3])
+        first = ", ".join(repr(label) for label in missing[:3].tolist())
         raise DataError(
             f"Expected {what} for every row, aligned by index. Got none for {len(missing)} of "
             f"{len(index)} rows: {first}{', ...' if len(missing) > 3 else ''}."

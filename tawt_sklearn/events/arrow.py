@@ -98,6 +98,15 @@ def tokens_type() -> Any:
         def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Any:
             return cls(storage, json.loads(serialized))
 
+        def __eq__(self, other: object) -> bool:
+            # By default pyarrow leaves the metadata out, and would join different vocabularies.
+            return type(other) is type(self) and (
+                (other.storage_type, other.header) == (self.storage_type, self.header)
+            )
+
+        def __hash__(self) -> int:
+            return hash((self.storage_type, self.header["vocabulary"]))
+
         def to_pandas_dtype(self) -> EventsDtype:
             header = self.header
             return EventsDtype(header["time_unit"], header["timezone"], header["vocabulary"])

@@ -131,7 +131,7 @@ def _from_frame(X: pd.DataFrame, time_unit: str) -> pd.DataFrame:
         raise _no_events(Table(X))
     if len(nested) > 1:
         raise _several([X.columns[place] for place in nested])
-    result = X.copy()
+    result = pd.DataFrame(X)  # a plain frame, also from a subclass
     result.isetitem(nested[0], nested_to_events(X.iloc[:, nested[0]], time_unit=time_unit))
     return result
 

@@ -173,10 +173,12 @@ def _row_index(keys: pd.Index, times: pd.Series) -> pd.Index:
         return keys
     index = pd.MultiIndex.from_arrays([keys, times.array], names=[keys.name, times.name])
     if not index.is_unique:
+        repeated = index[index.duplicated()]
+        subject, time = repeated[0]
         raise DataError(
             "Expected every (subject, time) in until= once. Got "
-            f"{plural(int(index.duplicated().sum()), 'repeated row')}, such as "
-            f"{index[index.duplicated()][0]}. Drop them with .drop_duplicates()."
+            f"{plural(len(repeated), 'repeated row')}, such as ({subject}, {time}). Drop "
+            "them with .drop_duplicates()."
         )
     return index
 

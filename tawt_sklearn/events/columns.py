@@ -8,6 +8,8 @@ Every function takes a Series of one of pandas' own dtypes (see
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ Ids = NDArray[np.int32]
 _NUMBERS = frozenset(
     {"integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty", "integer-na"}
 )
+_NUMBER = (Real, Decimal, np.bool_)
 _DATETIMES = frozenset({"datetime", "datetime64", "date"})
 _TIMEDELTAS = frozenset({"timedelta", "timedelta64"})
 
@@ -128,7 +131,7 @@ def timedeltas_to_numbers(deltas: Any, time_unit: str) -> NDArray[np.float64]:
 
 
 def _times_from_objects(column: pd.Series) -> pd.Series:
-    kind = pd.api.types.infer_dtype(column, skipna=True)
+    kind = pd.api.types.infer_dtype(column.dropna())  # NaT and None among numbers are missing, too
     if kind in _NUMBERS - {"boolean"}:
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index).rename(
             column.name
@@ -260,16 +263,14 @@ def _values_from_objects(
         raise _bad_values(column, kind)
     objects = column.to_numpy()
     is_text = np.fromiter((isinstance(item, str) for item in objects), bool, len(objects))
-    try:
-        numbers = pd.to_numeric(column.where(~is_text))
-    except (TypeError, ValueError) as error:
-        raise _bad_values(column, "mixed") from error
-    if not _is_real(numbers.dtype) and not pd.api.types.is_bool_dtype(numbers.dtype):
-        raise _bad_values(column, str(numbers.dtype))
+    is_number = np.fromiter((isinstance(item, _NUMBER) for item in objects), bool, len(objects))
+    if (other := ~(is_text | is_number | column.isna().to_numpy())).any():
+        raise _bad_values(column[other], "mixed")
+    numbers = column.where(is_number).to_numpy(dtype=np.float64, na_value=np.nan)
     ids, labels = _factorize(column.where(is_text), sort=False)
     labels = labels.astype("str")
     text, texts = _texts(ids, labels, labels.str.strip() != "")
-    return _to_float32(numbers), text, texts
+    return cast_float32(numbers), text, texts
 
 
 def _read_strings(column: pd.Series) -> tuple[NDArray[np.float32], Ids | None, pd.Index | None]:

@@ -226,9 +226,10 @@ def as_dictionary(labels: object, *, what: str = "codes") -> pd.Index:
     strings = isinstance(index.dtype, pd.StringDtype)
     mixed = index.dtype == object and index.inferred_type == "mixed-integer"
     if not (index.dtype == np.int64 or strings or mixed):
+        example = f" such as {index[:1].tolist()[0]!r}" if len(index) else ""
         raise DataError(
-            f"Expected {what} to be strings or integers. Got {index.dtype} labels"
-            f"{f' such as {index[:1].tolist()[0]!r}' if len(index) else ''}. Convert them with .astype(str)."
+            f"Expected {what} to be strings or integers. Got {index.dtype} labels{example}. "
+            "Convert them with .astype(str)."
         )
     if not index.is_unique or index.hasnans:
         raise DataError(
@@ -271,9 +272,10 @@ def merge_dictionaries(
     filled = [index for index in dictionaries if len(index)]
     kinds = {index.dtype == np.int64 for index in filled}
     if len(kinds) > 1:
+        examples = [index[:1].tolist()[0] for index in filled]
         raise DataError(
-            f"Expected {what} of one type. Got integers and strings: "
-            f"{[index[:1].tolist()[0] for index in filled]}. Convert one side, for example with .astype(str)."
+            f"Expected {what} of one type. Got integers and strings: {examples}. Convert one "
+            "side, for example with .astype(str)."
         )
     parts, known = [], filled[0] if filled else merged
     parts.append(known)

@@ -64,6 +64,7 @@ class Encoded(NamedTuple):
     tokens: Tensor  # (B, P, D) all but [CLS]: static, feature and temporal patches
     present: Tensor  # (B, P) False where the token is padding
     code: Tensor  # (B, P) code of a feature patch, else 0
+    patches: Tensor  # (B, P, D) the tokens as they went into the first block
     kind: Tensor  # (P,) 0 static, 1 feature patch, 2 temporal patch
 
 
@@ -135,6 +136,7 @@ class DualPatchBackbone(nn.Module):
             make(batch) for make in (self.feature_patches, self.temporal_patches) if make is not None
         ]
         x, time, timed, present, code = (torch.cat(part, dim=1) for part in zip(*groups, strict=True))
+        patches = x[:, 1:]
         gap = log_gap(time, timed, self.gap_scale)  # (B, 1 + P, 1 + P)
         padding = None
         if not present.all():
@@ -146,4 +148,4 @@ class DualPatchBackbone(nn.Module):
         for kind, patches in enumerate(groups[2:], start=1 if self.feature_patches else 2):
             kinds += [kind] * patches.tokens.shape[1]
         kind = torch.tensor(kinds, device=x.device)
-        return Encoded(x[:, 0], x[:, 1:], present[:, 1:], code[:, 1:], kind)
+        return Encoded(x[:, 0], x[:, 1:], present[:, 1:], code[:, 1:], patches, kind)

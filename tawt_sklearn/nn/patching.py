@@ -9,8 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.statistics import STATISTICS, decayed_means, segment_statistics
+from tawt_sklearn.nn.statistics import (
+    RECENT_STATISTICS,
+    STATISTICS,
+    decayed_means,
+    recent_statistics,
+    segment_statistics,
+)
 from tawt_sklearn.nn.time import Time2Vec
+
+import os
+RECENT_SHARES = eval(os.environ.get("RECENT","(1/2, 1/6)"))
+"""The last half and the last sixth of the horizon have statistics of their own."""
 
 VALUE_BASIS = 3  # presence, v and |v|: a line per code that may bend at the code's centre
 
@@ -74,7 +84,8 @@ class FeaturePatches(nn.Module):
         self.has_categories = n_categories > 0
         half_lives = horizon * torch.logspace(-1.4, -0.3, n_half_lives)  # 4 % to half of it
         self.log_half_life = nn.Parameter(half_lives.log())
-        n_statistics = len(STATISTICS) + 2 * n_half_lives
+        self.recent = [horizon * share for share in RECENT_SHARES]
+        n_statistics = len(STATISTICS) + 2 * n_half_lives + len(RECENT_STATISTICS) * len(self.recent)
         self.shared = nn.Linear(n_statistics, d_model, bias=False)
         self.scale = nn.Embedding(n_codes, d_model)
         self.shift = nn.Embedding(n_codes, d_model)
@@ -109,7 +120,14 @@ class FeaturePatches(nn.Module):
             self.log_half_life.exp(),
             n_segments,
         )
-        return torch.cat([exact, decayed], dim=1)
+        with torch.no_grad():
+            recent = [
+                recent_statistics(
+                    segment, batch.value, batch.observed, batch.age, n_segments, length
+                )
+                for length in self.recent
+            ]
+        return torch.cat([exact, *recent, decayed], dim=1)
 
     def forward(self, batch: EventBatch) -> Patches:
         B, P = len(batch), self.n_slots

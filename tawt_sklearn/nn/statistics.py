@@ -125,6 +125,30 @@ def segment_statistics(
     )
 
 
+RECENT_STATISTICS = ("log_n_values", "mean", "min", "max")
+"""Names of the columns of :func:`recent_statistics`, in order."""
+
+
+def recent_statistics(
+    segment: Tensor, value: Tensor, observed: Tensor, age: Tensor, n_segments: int, length: float
+) -> Tensor:
+    """A few statistics of the values of the last ``length`` before the end.
+
+    Arguments as for :func:`segment_statistics`; ``length`` has the unit of ``age``.
+
+    Returns
+    -------
+    (n_segments, len(RECENT_STATISTICS)) tensor
+        0 where there is no such value.
+    """
+    kept = (observed & (age <= length)).nonzero().squeeze(1)
+    s, v = segment[kept], value[kept]
+    n, total = segment_sum(torch.stack([torch.ones_like(v), v], 1), s, n_segments).unbind(1)
+    smallest = segment_extreme(v, s, n_segments, "amin")
+    largest = segment_extreme(v, s, n_segments, "amax")
+    return torch.stack([torch.log1p(n), total / n.clamp(min=1), smallest, largest], dim=1)
+
+
 def decayed_means(
     segment: Tensor,
     value: Tensor,

@@ -119,7 +119,7 @@ def learn_categories(
     seen fewer than ``min_count`` times share the token's ``"[UNK]"``.
     """
     counts = found.counts()
-    kept = [
+    kept: list[tuple[int, float, str, float]] = [
         (token, -int(counts[k]), label, found.numbers[k])
         for k, (token, label) in enumerate(found.pairs)
         if counts[k] >= min_count and label != UNKNOWN_CATEGORY

@@ -61,18 +61,22 @@ class RawEvents:
             rule=rule,
             known_start=known_start,
         )
-        flat = {"time": array.time, "code": array.code, "value": array.value, "text": array.text}
         offsets, n_codes = array.offsets, len(array.codes)
+        time, code, value, text = array.time, array.code, array.value, array.text
         n_truncated, n_rows = np.zeros(n_codes + 1, np.int64), 0
+        kept = None
         if max_events is not None:
             kept, offsets = times.most_recent(array.offsets, max_events)
-            if kept is not None:
-                n_rows = int((np.diff(offsets) < np.diff(array.offsets)).sum())
-                n_truncated = count_codes(array.code, n_codes)
-                flat = {k: None if v is None else v[kept] for k, v in flat.items()}
-                n_truncated -= count_codes(flat["code"], n_codes)
+        if kept is not None:
+            n_rows = int((np.diff(offsets) < np.diff(array.offsets)).sum())
+            time, code, value = time[kept], code[kept], value[kept]
+            text = None if text is None else text[kept]
+            n_truncated = count_codes(array.code, n_codes) - count_codes(code, n_codes)
         return cls(
-            **flat,
+            time=time,
+            code=code,
+            value=value,
+            text=text,
             offsets=offsets,
             codes=array.codes,
             texts=array.texts,

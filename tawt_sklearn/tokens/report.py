@@ -86,13 +86,13 @@ def warn(raw: RawEvents, encoded: Encoded, max_events: int | None) -> None:
     if new.any():
         names = raw.codes[new][np.argsort(-counts[new], kind="stable")].tolist()
         parts.append(
-            f"{counts[new].sum():,} events have a code not seen in fit and become [UNK] tokens "
-            f"({some(names)})"
+            f"{counts[new].sum():,} events have an unknown code, not seen in fit, and become [UNK] "
+            f"tokens ({some(names)})"
         )
     if len(encoded.new_category):
         parts.append(
-            f"{len(encoded.new_category):,} events have a category not seen in fit and get the "
-            f"[UNK] category of their code ({some(encoded.new_category_names)})"
+            f"{len(encoded.new_category):,} events have an unknown category, not seen in fit, and "
+            f"get the [UNK] category of their code ({some(encoded.new_category_names)})"
         )
     if parts:
         warnings.warn(f"{'; '.join(parts)}. report(X) counts them.", DataWarning, stacklevel=5)

@@ -115,8 +115,8 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
     >>> sequencer.vocabulary_.codes
     ('[UNK]', '[MISSING]', '[MASK]', 'HR', 'Temp')
     >>> tokens = sequencer.transform(X)["events"].events
-    >>> tokens.flat("value").round(3).tolist()
-    [0.0, 1.349, 0.0, -1.349]
+    >>> tokens.flat("code").tolist(), tokens.flat("value").round(2)
+    ([3, 3, 4, 3], array([ 0.  ,  1.35,  0.  , -1.35], dtype=float32))
     >>> sequencer.inverse_transform(sequencer.transform(X))["events"].events.flat("value").tolist()
     [80.0, 90.0, 37.5, 70.0]
     """
@@ -221,31 +221,32 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
             )
         rules = load_codebook(self.codes)
         auto = isinstance(self.categorical_codes, str)
-        listed = set() if auto or self.categorical_codes is None else self.categorical_codes
-        categorical = "auto" if auto else {str(code) for code in listed}
+        listed: set[str] = set()
+        if not auto and self.categorical_codes is not None:
+            listed = {str(code) for code in self.categorical_codes}
         rule: str = self.time_origin
         if rule == "auto":
             rule = "zero" if dtype.timezone is None else "first"
-        clock = {
-            "time_unit": dtype.time_unit,
-            "timezone": dtype.timezone,
-            "time_origin": rule,
-            "known_start": self.time_origin == "auto",
-        }
+        known_start = self.time_origin == "auto"
         raw = encoding.RawEvents.of(
-            array, rule=rule, known_start=clock["known_start"], max_events=self.max_events
+            array, rule=rule, known_start=known_start, max_events=self.max_events
         )
         vocabulary, seen, encoded = learn(
             raw,
             min_count=self.min_count,
             value_scaling=self.value_scaling,
             clip=self.clip,
-            categorical=categorical,
+            categorical="auto" if auto else listed,
             rules=rules,
-            clock=clock,
+            clock={
+                "time_unit": dtype.time_unit,
+                "timezone": dtype.timezone,
+                "time_origin": rule,
+                "known_start": known_start,
+            },
         )
         names = {str(code) for code in seen.codes}
-        if not auto and (absent := sorted(categorical - names)):
+        if not auto and (absent := sorted(listed - names)):
             warnings.warn(
                 f"categorical_codes names codes that the histories given to fit do not hold: "
                 f"{some(absent)}.",
@@ -435,5 +436,5 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
 
 def _with_column(frame: pd.DataFrame, position: int, array: EventsArray) -> pd.DataFrame:
     result = frame.copy(deep=False)
-    result.isetitem(position, pd.Series(array, index=frame.index))
+    result.isetitem(position, array)
     return result

@@ -164,8 +164,10 @@ class StaticEncoder:
     >>> X = pd.DataFrame({"age": [60.0, 70.0, np.nan], "sex": ["F", "M", "F"]})
     >>> encoder = StaticEncoder().fit(X)
     >>> numbers, ids = encoder.transform(X)
-    >>> numbers.round(2).tolist(), ids.tolist(), encoder.cardinalities_
-    ([[-0.67], [0.67], [nan]], [[2], [3], [2]], [4])
+    >>> numbers.ravel().round(2)
+    array([-1.35,  1.35,   nan], dtype=float32)
+    >>> ids.ravel(), encoder.cardinalities_
+    (array([2, 3, 2]), [4])
     """
 
     def __init__(self, *, clip: float | None = 5.0) -> None:

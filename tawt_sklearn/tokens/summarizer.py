@@ -90,11 +90,12 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
     ...     "subject_id": [1, 1, 1, 2], "time": [0.0, 1.5, 3.0, 0.5],
     ...     "code": ["HR", "HR", "Temp", "HR"], "value": [80.0, 90.0, 37.5, 70.0]})
     >>> summarizer = EventSummarizer(statistics=["count", "mean"], windows=[None, 2])
-    >>> summarizer.fit_transform(nest_events(events)).loc[:, "HR__count":"HR__mean__last2h"]
-                HR__count  HR__mean  HR__count__last2h  HR__mean__last2h
-    subject_id
-    1                 2.0      85.0                1.0              90.0
-    2                 1.0      70.0                1.0              70.0
+    >>> summarizer.fit_transform(nest_events(events)).T.head(4)
+    subject_id            1     2
+    HR__count           2.0   1.0
+    HR__mean           85.0  70.0
+    HR__count__last2h   1.0   1.0
+    HR__mean__last2h   90.0  70.0
     """
 
     _parameter_constraints: dict = {
@@ -258,9 +259,9 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         B, F = len(frame), len(self.feature_names_out_)
         limit = float(np.finfo(np.float32).max)
         if self._gives_sparse():
-            row, feature, value = (np.concatenate(parts) for parts in zip(*cells, strict=True))
+            row, column, value = (np.concatenate(parts) for parts in zip(*cells, strict=True))
             value = np.clip(value, -limit, limit).astype(np.float32)
-            return sparse.csr_matrix((value, (row, feature)), shape=(B, F))
+            return sparse.csr_matrix((value, (row, column)), shape=(B, F))
         table = np.full((B, F), np.nan, np.float32)
         table[:, self._layout.count_features] = 0
         feature = len(self._layout.names)
@@ -270,8 +271,8 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
             else:
                 table[:, feature : feature + len(labels)] = 0
                 feature += len(labels)
-        for row, feature, value in cells:
-            table[row, feature] = np.clip(value, -limit, limit)
+        for row, column, value in cells:
+            table[row, column] = np.clip(value, -limit, limit)
         return pd.DataFrame(table, index=frame.index, columns=self.feature_names_out_)
 
     def _gives_sparse(self) -> bool:
@@ -299,8 +300,8 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         if new and dtype.vocabulary is None:
             new.sort(key=lambda k: -counts[k])
             warnings.warn(
-                f"{counts[new].sum():,} events have a code not seen in fit and are left out "
-                f"({some(array.codes[new].tolist())}).",
+                f"{counts[new].sum():,} events have an unknown code, not seen in fit, and are left "
+                f"out ({some(array.codes[new].tolist())}).",
                 DataWarning,
                 stacklevel=4,
             )

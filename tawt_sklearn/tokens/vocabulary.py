@@ -108,7 +108,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         for name, dtype in _ARRAYS.items():
-            array = np.asarray(getattr(self, name), dtype=dtype)
+            array: np.ndarray = np.asarray(getattr(self, name), dtype=dtype)
             if array.flags.writeable:
                 array = array.copy()
                 array.flags.writeable = False
