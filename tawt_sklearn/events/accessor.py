@@ -69,15 +69,15 @@ class EventsAccessor:
         Returns
         -------
         ndarray (E,)
-            Do not write to it: columns share their arrays.
+            A read-only view: columns share their arrays.
         """
         array = self.array
-        if field in ("time", "code", "value"):
-            return getattr(array, field)
+        if field in ("time", "code", "value") or (field == "text" and array.text is not None):
+            view = getattr(array, field).view()
+            view.flags.writeable = False
+            return view
         if field == "text":
-            return (
-                np.full(len(array.time), -1, dtype=np.int32) if array.text is None else array.text
-            )
+            return np.full(len(array.time), -1, dtype=np.int32)
         if field == "row":
             return ragged.row_ids(array.offsets)
         raise DataError(

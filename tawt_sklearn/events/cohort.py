@@ -151,9 +151,10 @@ def _until_rows(until: Any, subject_name: Hashable) -> tuple[pd.Index, pd.Series
     if keys.hasnans:
         raise DataError(
             f"Expected every row of until= to have a subject ({subject_name!r}). "
-            f"Got {plural(int(keys.isna().sum()), 'row')} without."
+            f"Got {plural(int(np.sum(keys.isna())), 'row')} without."
         )
-    return keys, times.rename(PREDICTION_TIME_NAMES[0] if times.name is None else times.name)
+    name = PREDICTION_TIME_NAMES[0] if times.name is None else times.name
+    return keys, pd.Series(times, name=name)
 
 
 def _first_of(wanted: Any, frame: pd.DataFrame, part: str, best: Hashable) -> Hashable:

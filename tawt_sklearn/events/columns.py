@@ -27,7 +27,7 @@ Ids = NDArray[np.int32]
 _NUMBERS = frozenset(
     {"integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty", "integer-na"}
 )
-_NUMBER = (Real, Decimal, np.bool_)
+_NUMBER = (float, int, Real, Decimal, np.bool_)  # the usual ones first, they are quick to tell
 _DATETIMES = frozenset({"datetime", "datetime64", "date"})
 _TIMEDELTAS = frozenset({"timedelta", "timedelta64"})
 
@@ -133,9 +133,8 @@ def timedeltas_to_numbers(deltas: Any, time_unit: str) -> NDArray[np.float64]:
 def _times_from_objects(column: pd.Series) -> pd.Series:
     kind = pd.api.types.infer_dtype(column.dropna())  # NaT and None among numbers are missing, too
     if kind in _NUMBERS - {"boolean"}:
-        return pd.Series(column.to_numpy(np.float64, na_value=np.nan), column.index).rename(
-            column.name
-        )
+        numbers = column.to_numpy(np.float64, na_value=np.nan)
+        return pd.Series(numbers, index=column.index, name=column.name)
     if kind in _TIMEDELTAS:
         return pd.to_timedelta(column)
     if kind not in _DATETIMES:
@@ -275,7 +274,9 @@ def _values_from_objects(
 
 def _read_strings(column: pd.Series) -> tuple[NDArray[np.float32], Ids | None, pd.Index | None]:
     ids, labels = _factorize(column, sort=False)
-    numbers = np.asarray(pd.to_numeric(labels.astype(object), errors="coerce"), dtype=np.float64)
+    numbers = np.asarray(
+        pd.to_numeric(labels.to_numpy(dtype=object), errors="coerce"), dtype=np.float64
+    )
     bare = labels.astype("str").str.strip().str.lower()
     value = np.append(cast_float32(numbers), np.float32(np.nan))[ids]
     return value, *_texts(ids, labels.astype("str"), np.isnan(numbers) & ~bare.isin(["", "nan"]))
@@ -289,8 +290,7 @@ def _texts(
     if not keep.any():
         return None, None
     if not keep.all():
-        new = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
-        ids, labels = map_ids(ids, new), labels[keep]
+        ids, labels = map_ids(ids, np.where(keep, np.cumsum(keep) - 1, -1)), labels[keep]
     return _sorted_labels(ids, labels)
 
 
@@ -328,15 +328,15 @@ def _factorize(column: pd.Series, *, sort: bool) -> tuple[Ids, pd.Index]:
                 f"Got {column.dtype} values that cannot be compared: {error}."
             ) from error
         return ids.astype(np.int32), pd.Index(labels)
-    ids = column.cat.codes.to_numpy().astype(np.int32)
-    categories = column.cat.categories
-    used = np.bincount(ids + 1, minlength=len(categories) + 1)[1:] > 0
+    category: Ids = column.cat.codes.to_numpy().astype(np.int32)
+    categories: pd.Index = column.cat.categories
+    used = np.bincount(category + 1, minlength=len(categories) + 1)[1:] > 0
     if not used.all():
-        new = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
-        ids, categories = map_ids(ids, new), categories[used]
+        category = map_ids(category, np.where(used, np.cumsum(used) - 1, -1))
+        categories = categories[used]
     if not sort:
-        return ids, categories
-    return ids, pd.CategoricalIndex(categories, dtype=column.dtype)
+        return category, categories
+    return category, pd.CategoricalIndex(categories, dtype=column.dtype)
 
 
 def _sorted_labels(ids: Ids, labels: pd.Index) -> tuple[Ids, pd.Index]:

@@ -258,5 +258,9 @@ def _labels(rows: pd.DataFrame, label: Hashable) -> pd.Series:
             f"without {label!r}. Drop them: cohort.dropna(subset=[{label!r}])."
         )
     # Columns with missing values elsewhere come from Parquet as objects or floats.
-    known = {"boolean_value": bool, "integer_value": "int64", "float_value": "float64"}
+    known: dict[Any, Any] = {
+        "boolean_value": bool,
+        "integer_value": "int64",
+        "float_value": "float64",
+    }
     return y.astype(known[label]) if label in known else y

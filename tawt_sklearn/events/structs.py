@@ -43,7 +43,8 @@ def nested_to_events(column: Any, *, time_unit: str) -> EventsArray:
     """Histories of a column for which :func:`is_nested` holds."""
     if isinstance(column, pd.Series):
         if isinstance(column.dtype, pd.ArrowDtype) or type(column.dtype).__name__ == "NestedDtype":
-            return arrow_to_events(column.array.__arrow_array__(), time_unit=time_unit)
+            array: Any = column.array
+            return arrow_to_events(array.__arrow_array__(), time_unit=time_unit)
         return objects_to_events(list(column.array), time_unit=time_unit)
     if library_of(column) == "polars":
         return _polars_to_events(column, time_unit=time_unit)
@@ -134,7 +135,7 @@ def _assemble(flat: Any, lengths: Any, isna: NDArray[np.bool_], time_unit: str) 
             "all events, row after row)."
         )
     offsets = offsets_from_lengths(np.asarray(lengths, dtype=np.int64))
-    window = {
+    window: dict[str, Any] = {
         name: _once_per_row(table[name], offsets)
         for name in ("start", "end")
         if name in table.names and pd.api.types.is_float_dtype(table[name].dtype)

@@ -64,7 +64,7 @@ class Table:
                 f"Table. Got {type(table).__name__}.{lazy}"
             )
 
-    def __getitem__(self, name: Hashable) -> pd.Series:
+    def __getitem__(self, name: Any) -> pd.Series:
         if isinstance(self._table, pd.DataFrame):
             if name in self._levels:
                 level = self._table.index.get_level_values(name)
@@ -149,7 +149,7 @@ def library_of(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
 
 
-def plain_series(column: Any, name: Hashable = None) -> pd.Series:
+def plain_series(column: Any, name: Any = None) -> pd.Series:
     """A pandas, polars or pyarrow column as a Series of one of pandas' own dtypes.
 
     A pandas Series keeps its index; only pyarrow-backed ones change their dtype.
@@ -157,7 +157,8 @@ def plain_series(column: Any, name: Hashable = None) -> pd.Series:
     if isinstance(column, pd.Series):
         if not isinstance(column.dtype, pd.ArrowDtype):
             return column
-        return column.array.__arrow_array__().to_pandas().set_axis(column.index).rename(column.name)
+        array: Any = column.array
+        return array.__arrow_array__().to_pandas().set_axis(column.index).rename(column.name)
     if library_of(column) == "polars":
         return _from_polars(column).rename(name)
     return column.to_pandas().rename(name)

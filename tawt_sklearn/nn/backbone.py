@@ -61,11 +61,31 @@ class Encoded(NamedTuple):
     """What the backbone knows of each row."""
 
     cls: Tensor  # (B, D)
-    tokens: Tensor  # (B, P, D) all but [CLS]: static, feature and temporal patches
-    present: Tensor  # (B, P) False where the token is padding
-    code: Tensor  # (B, P) code of a feature patch, else 0
-    patches: Tensor  # (B, P, D) the tokens as they went into the first block
-    kind: Tensor  # (P,) 0 static, 1 feature patch, 2 temporal patch
+    static: Patches
+    feature: Patches | None
+    temporal: Patches | None
+
+
+def joined(groups: Sequence[Patches]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Tokens, times, whether a time means anything, and additive padding, of all groups in a row.
+
+    -> (B, P, D), (B, P), (B, P) and (B, 1, 1, P), the last None where nothing is padding.
+    """
+
+    def default(group: Patches, name: str, value: float, dtype: torch.dtype) -> Tensor:
+        given = getattr(group, name)
+        return group.tokens.new_full(group.tokens.shape[:2], value, dtype=dtype) if (
+            given is None
+        ) else given
+
+    x = torch.cat([group.tokens for group in groups], dim=1)
+    time = torch.cat([default(group, "time", 0.0, x.dtype) for group in groups], dim=1)
+    timed = torch.cat([default(group, "timed", False, torch.bool) for group in groups], dim=1)
+    if all(group.filled is None for group in groups):
+        return x, time, timed, None
+    filled = torch.cat([default(group, "filled", True, torch.bool) for group in groups], dim=1)
+    padding = torch.zeros_like(time).masked_fill(~filled, -torch.inf)
+    return x, time, timed, padding[:, None, None, :]
 
 
 class DualPatchBackbone(nn.Module):
@@ -123,29 +143,21 @@ class DualPatchBackbone(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.gap_scale = horizon / (len(edges) + 1)
 
-    def untimed(self, tokens: Tensor) -> Patches:
-        """Tokens without a time or a code."""
-        B, P, _ = tokens.shape
-        no, yes = tokens.new_zeros(B, P, dtype=torch.bool), tokens.new_ones(B, P, dtype=torch.bool)
-        return Patches(tokens, tokens.new_zeros(B, P), no, yes, no.to(torch.int64))
-
     def forward(self, batch: EventBatch) -> Encoded:
-        B = len(batch)
-        groups = [self.untimed(self.cls.expand(B, 1, -1)), self.untimed(self.static(batch))]
-        groups += [
-            make(batch) for make in (self.feature_patches, self.temporal_patches) if make is not None
-        ]
-        x, time, timed, present, code = (torch.cat(part, dim=1) for part in zip(*groups, strict=True))
-        patches = x[:, 1:]
-        gap = log_gap(time, timed, self.gap_scale)  # (B, 1 + P, 1 + P)
-        padding = None
-        if not present.all():
-            padding = torch.zeros_like(time).masked_fill(~present, -torch.inf)[:, None, None, :]
+        cls = Patches(self.cls.expand(len(batch), 1, -1))
+        static = Patches(self.static(batch))
+        feature = self.feature_patches(batch) if self.feature_patches else None
+        temporal = self.temporal_patches(batch) if self.temporal_patches else None
+        groups = [group for group in (cls, static, feature, temporal) if group is not None]
+
+        x, time, timed, padding = joined(groups)  # (B, P, D)
+        gap = log_gap(time, timed, self.gap_scale)  # (B, P, P)
         for block in self.blocks:
             x = block(x, gap, padding)
         x = self.norm(x)
-        kinds = [0] * self.static.n_tokens
-        for kind, patches in enumerate(groups[2:], start=1 if self.feature_patches else 2):
-            kinds += [kind] * patches.tokens.shape[1]
-        kind = torch.tensor(kinds, device=x.device)
-        return Encoded(x[:, 0], x[:, 1:], present[:, 1:], code[:, 1:], patches, kind)
+
+        tokens = iter(x.split([group.tokens.shape[1] for group in groups], dim=1))
+        return Encoded(
+            next(tokens).squeeze(1),
+            *(g if g is None else g._replace(tokens=next(tokens)) for g in (static, feature, temporal)),
+        )

@@ -41,7 +41,7 @@ class DualPatchPredictor(nn.Module):
             n_codes, backbone["window_edges"], code_dropout, window_dropout
         )
         self.backbone = DualPatchBackbone(**backbone)
-        self.readout = CodewiseReadout(n_codes, d_model)
+        self.readout = CodewiseReadout(n_codes, d_model, backbone.get("patching", "dual"))
         self.head = PredictionHead(self.readout.d_out, 64, n_outputs, head_dropout)
 
     def forward(self, batch: EventBatch) -> Tensor:

@@ -18,21 +18,20 @@ from tawt_sklearn.nn.statistics import (
 )
 from tawt_sklearn.nn.time import Time2Vec
 
-import os
-RECENT_SHARES = eval(os.environ.get("RECENT","(1/2, 1/6)"))
+RECENT_SHARES = (1 / 2, 1 / 6)
 """The last half and the last sixth of the horizon have statistics of their own."""
 
 VALUE_BASIS = 3  # presence, v and |v|: a line per code that may bend at the code's centre
 
 
 class Patches(NamedTuple):
-    """Tokens with what attention needs to know of them."""
+    """Tokens with what attention and pooling need to know of them."""
 
     tokens: Tensor  # (B, P, D)
-    time: Tensor  # (B, P) time of each token since the row's origin
-    timed: Tensor  # (B, P) whether that time means anything
-    present: Tensor  # (B, P) False where the token is only padding
-    code: Tensor  # (B, P) token id of the code, 0 where the patch is not of one code
+    time: Tensor | None = None  # (B, P) time of each token since the row's origin
+    timed: Tensor | None = None  # (B, P) whether that time means anything
+    filled: Tensor | None = None  # (B, P) False where the token is padding; None: nowhere
+    code: Tensor | None = None  # (B, P), or (1, P) where all rows have the same; code of a token
 
 
 def assign_slots(row: Tensor, code: Tensor, n_rows: int, n_codes: int, n_slots: int):
@@ -46,12 +45,11 @@ def assign_slots(row: Tensor, code: Tensor, n_rows: int, n_codes: int, n_slots: 
     -------
     slot : (E,) int64
         Place of each event, -1 where its code found none.
-    slot_code : (B, n_slots) int64
+    slot_code : (B, n_slots) int64, or (1, n_slots) where places are fixed
         Code of each place, -1 where it stays empty.
     """
     if n_codes <= n_slots:
-        fixed = torch.arange(n_codes, device=code.device).expand(n_rows, n_codes)
-        return code, fixed
+        return code, torch.arange(n_codes, device=code.device).unsqueeze(0)
     cells, inverse = torch.unique(row * n_codes + code, return_inverse=True)
     cell_row = cells // n_codes
     starts = torch.searchsorted(cell_row, torch.arange(n_rows, device=row.device))
@@ -133,15 +131,15 @@ class FeaturePatches(nn.Module):
         B, P = len(batch), self.n_slots
         slot, slot_code = assign_slots(batch.row, batch.code, B, self.n_codes, P)
         statistics = self.statistics(batch, slot).view(B, P, -1)
-        filled = slot_code >= 0
-        code = slot_code.clamp(min=0)
+        code = slot_code.clamp(min=0)  # (1 or B, P): fixed places broadcast over the rows
         tokens = self.shared(statistics) * (1 + self.scale(code)) + self.shift(code)
         occurs = statistics[..., STATISTICS.index("log_count")] > 0  # (B, P)
         tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent(code))
         if self.has_categories:
             tokens = tokens + self.category_means(batch, slot).view(B, P, -1)
         time = statistics[..., STATISTICS.index("last_time")].detach() * self.horizon
-        return Patches(tokens, time, occurs, filled, code * filled)
+        filled = None if len(code) == 1 else slot_code >= 0
+        return Patches(tokens, time, occurs, filled, code)
 
     def category_means(self, batch: EventBatch, slot: Tensor) -> Tensor:
         """(B * n_slots, D) mean embedding of the categories of each place, plus the last one."""
@@ -231,5 +229,5 @@ class TemporalPatches(nn.Module):
         tokens = tokens + self.log_count(torch.log1p(count).unsqueeze(-1))
         tokens = tokens + self.time_encoding(time) + self.place
         tokens = tokens + self.mix(tokens)
-        return Patches(tokens, time, present, torch.ones_like(present), window.new_zeros(B, W))
+        return Patches(tokens, time, present)
 

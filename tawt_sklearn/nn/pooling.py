@@ -6,16 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import Encoded
+from tawt_sklearn.nn.patching import Patches
 
 
-import os
-SKIP = int(os.environ.get("SKIP", 0))
-
-
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(B, P, D) averaged where ``mask`` (B, P) is true -> (B, D); 0 where it never is."""
-    weight = mask.to(tokens.dtype).unsqueeze(-1)
-    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+def mean_token(patches: Patches) -> Tensor:
+    """(B, P, D) averaged over what is not padding -> (B, D)."""
+    if patches.filled is None:
+        return patches.tokens.mean(1)
+    weight = patches.filled.to(patches.tokens.dtype).unsqueeze(-1)
+    return (patches.tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 class CodewiseReadout(nn.Module):
@@ -26,34 +25,22 @@ class CodewiseReadout(nn.Module):
     does not depend on the size of the vocabulary.
     """
 
-    def __init__(self, n_codes: int, d_model: int, d_codewise: int = 64, skip=SKIP) -> None:
+    def __init__(self, n_codes: int, d_model: int, patching: str, d_codewise: int = 64) -> None:
         super().__init__()
-        self.skip = skip
-        if skip:
-            self.project0 = nn.Linear(d_model, d_codewise)
-            self.gate0 = nn.Embedding(n_codes, d_codewise)
-        self.project = nn.Linear(d_model, d_codewise)
-        self.gate = nn.Embedding(n_codes, d_codewise)
-        nn.init.normal_(self.gate.weight, std=1.0)
-        self.d_out = 3 * d_model + d_codewise*(1+skip)
+        self.d_out = d_model * (3 if patching == "dual" else 2)
+        self.codewise = patching != "time"
+        if self.codewise:
+            self.project = nn.Linear(d_model, d_codewise)
+            self.gate = nn.Embedding(n_codes, d_codewise)
+            self.d_out += d_codewise
 
     def forward(self, encoded: Encoded) -> Tensor:
         """-> (B, d_out)."""
-        feature = (encoded.kind == 1) & encoded.present
-        temporal = (encoded.kind == 2) & encoded.present
-        gated = self.project(encoded.tokens) * self.gate(encoded.code)  # (B, P, d_codewise)
-        gated = masked_mean(gated, feature) * feature.sum(1, keepdim=True).clamp(min=1).sqrt()
-        extra = []
-        if self.skip:
-            g = self.project0(encoded.patches) * self.gate0(encoded.code)
-            extra = [masked_mean(g, feature) * feature.sum(1, keepdim=True).clamp(min=1).sqrt()]
-        return torch.cat(
-            [
-                *extra,
-                encoded.cls,
-                masked_mean(encoded.tokens, feature),
-                masked_mean(encoded.tokens, temporal),
-                gated,
-            ],
-            dim=1,
-        )
+        parts = [encoded.cls]
+        parts += [mean_token(p) for p in (encoded.feature, encoded.temporal) if p is not None]
+        if self.codewise:
+            feature = encoded.feature
+            gated = self.project(feature.tokens) * self.gate(feature.code)  # (B, P, d_codewise)
+            # Sums of P gated terms of either sign grow like the root of P.
+            parts.append(mean_token(feature._replace(tokens=gated)) * gated.shape[1] ** 0.5)
+        return torch.cat(parts, dim=1)

@@ -11,8 +11,8 @@ Single tests, because histories have no order (``test_no_order`` checks the erro
     TestMethods: argsort, argsort_missing, argsort_missing_array, argmin_argmax,
         argmin_argmax_empty_array, argmin_argmax_all_na, argreduce_series, nargsort, sort_values,
         sort_values_missing, sort_values_frame, sort_inplace, sort_inplace_descending,
-        sort_inplace_na_position, rank, rank_method, rank_missing, is_monotonic_increasing,
-        is_monotonic_decreasing, searchsorted, combine_le.
+        sort_inplace_na_position, rank, rank_method, rank_missing, searchsorted, combine_le;
+        is_monotonic_increasing and is_monotonic_decreasing (both are always False).
     TestMethods: value_counts and value_counts_with_normalize sort their result by label; they are
         replaced by tests that compare in order of counts.
     TestGroupby: extension_agg, extension_transform, extension_apply group by histories and sort
@@ -23,6 +23,8 @@ Single tests, because histories are not numbers
     TestMethods: diff needs subtraction.
     TestReduce: reduce_frame is for reductions that give a number; there are none.
     TestPlotting: plot_on_y_axis; that it raises TypeError is checked instead.
+
+The suite itself marks getitem_series_integer_with_missing_raises as failing for most arrays.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ import pandas as pd
 import pandas._testing as tm
 import pytest
 from pandas.tests.extension import base
+
+# The fixtures that the suite asks for; those that describe the data are replaced below.
+from pandas.tests.extension.conftest import *  # noqa: F403
 
 from tawt_sklearn.events import EventsArray, EventsDtype
 

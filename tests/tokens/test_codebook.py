@@ -50,8 +50,14 @@ def test_reads_yaml_with_integer_codes(tmp_path):
         ({"range": 5}, r"range should be \[lowest, highest\], None for an open end. Got 5"),
         ({"range": [1, 2, 3]}, r"range should be \[lowest, highest\].* Got \[1, 2, 3\]"),
         ({"range": ["a", 2]}, r"range should be two numbers.* Got \['a', 2\]"),
-        ({"range": [3, 1]}, r"the range should go from the lowest to the highest valid value. Got \[3, 1\]"),
-        ({"range": [math.nan, 1]}, r"the range should go from the lowest to the highest valid value"),
+        (
+            {"range": [3, 1]},
+            r"the range should go from the lowest to the highest valid value. Got \[3, 1\]",
+        ),
+        (
+            {"range": [math.nan, 1]},
+            r"the range should go from the lowest to the highest valid value",
+        ),
         ({"factor": 0}, r"factor should be a finite number other than 0. Got 0"),
         ({"factor": math.inf}, r"factor should be a finite number"),
         ({"factor": "2"}, r"factor should be a finite number .* Got '2'"),

@@ -18,7 +18,7 @@ from tawt_sklearn.tokens.vocabulary import (
     Vocabulary,
 )
 
-from .conftest import frame_of
+from .builders import frame_of
 
 
 @pytest.fixture
