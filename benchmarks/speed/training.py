@@ -57,7 +57,7 @@ def padded_throughput(tokens: pd.DataFrame, y: pd.Series, n_stays: int, d_model:
     """Training events per second of the padded transformer."""
     column = tokens["events"].events
     offsets, code = column.offsets, torch.from_numpy(column.flat("code").astype(np.int64))
-    value = torch.from_numpy(np.nan_to_num(column.flat("value").copy()))
+    value = torch.from_numpy(np.nan_to_num(column.flat("value")))
     when = torch.from_numpy(column.flat("time").astype(np.float32))
     torch.manual_seed(0)
     net = PaddedTransformer(int(code.max()) + 1, d_model, 2)

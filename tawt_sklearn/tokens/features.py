@@ -154,6 +154,16 @@ class Layout:
         if self.categories:
             self.blocks += [Block(w, "count", True, feature) for w, feature in counts.items()]
 
+    def drop_undefined(self, array: EventsArray, min_count: int) -> None:
+        """Drop the features that fewer than ``min_count`` rows of ``array`` have a value for."""
+        n_rows = np.zeros(len(self.names), np.int64)
+        for _, feature, _ in self.cells(array):
+            n_rows += np.bincount(feature, minlength=len(n_rows))
+        kept = n_rows >= min_count
+        number = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # last: stays -1
+        self.blocks = [block._replace(feature=number[block.feature]) for block in self.blocks]
+        self.names = [name for name, keep in zip(self.names, kept, strict=True) if keep]
+
     @property
     def count_features(self) -> np.ndarray:
         """Features that are 0, not undefined, where there is no event."""

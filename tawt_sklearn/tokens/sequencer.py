@@ -396,8 +396,9 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
         """Turn tokens back into codes, values, texts and times.
 
         Clipped values come back at the limit.  Events of unknown codes and of ``[MASK]`` and
-        ``[MISSING]`` tokens come back without a code, unknown categories without a text.  A
-        window end that was the last event comes back as known.
+        ``[MISSING]`` tokens come back without a code, unknown categories without a text, numbers
+        of categorical codes as texts where the same text occurs.  A window end that was the last
+        event comes back as known.
 
         Parameters
         ----------

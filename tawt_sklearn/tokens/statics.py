@@ -103,7 +103,11 @@ def to_numbers(column: pd.Series) -> np.ndarray:
 
 
 def to_labels(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """A static column as ids (-1 = missing) into distinct labels; every value by its ``str``."""
+    """A static column as ids (-1 = missing) into distinct labels.
+
+    Values are told apart by their ``str``; whole numbers by that of the integer, as integers with
+    missing values become floats.
+    """
     try:
         ids, values = pd.factorize(column)
     except TypeError as error:
@@ -111,7 +115,10 @@ def to_labels(column: pd.Series) -> tuple[np.ndarray, list[str]]:
             f"Static column {column.name!r} holds values that are no single category, such as "
             f"{column.iloc[0]!r}. Give one string, number or bool per row."
         ) from error
-    labels = [str(value) for value in values]
+    labels = [
+        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        for value in values
+    ]
     if len(set(labels)) < len(labels):  # 1 and "1" in one object column
         merged, names = pd.factorize(np.array(labels, dtype=object))
         ids, labels = np.append(merged, -1)[ids], names.tolist()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -49,7 +50,8 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         history.  The end is that of the observation window where known, else the last event.
         A dict ``{window: statistics}`` asks for other statistics in each window.
     min_count : int, default=1
-        Codes seen less often in training get no columns.
+        Codes with fewer training events get no columns, nor do statistics that fewer training
+        rows have a value for.  (Columns without any value are an error to some models.)
     max_codes : int or None, default=None
         Only the most frequent codes get columns.
     max_categories : int, default=20
@@ -182,6 +184,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
             max_codes=self.max_codes,
             max_categories=self.max_categories,
         )
+        layout.drop_undefined(array, self.min_count)
         levels = self._learn_statics(frame.drop(columns=frame.columns[position]))
         names = [*layout.names]
         for name, labels in levels.items():
@@ -200,15 +203,16 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         return self
 
     def _learn_statics(self, rest: pd.DataFrame) -> dict[Any, list[str] | None]:
-        """Levels of each static column, None for numeric ones."""
+        """Levels of each static column that has values, None for numeric ones."""
         if self.static == "drop":
             return {}
-        return {
-            name: None
-            if statics.column_kind(rest[name]) == "numeric"
-            else statics.learn_levels(rest[name])
-            for name in statics.static_columns(rest)
-        }
+        levels: dict[Any, list[str] | None] = {}
+        for name in statics.static_columns(rest):
+            if statics.column_kind(rest[name]) == "categorical":
+                levels[name] = statics.learn_levels(rest[name])
+            elif not np.isnan(statics.to_numbers(rest[name])).all():
+                levels[name] = None
+        return levels
 
     def _read(self, X: Any, *, reset: bool) -> tuple[pd.DataFrame, int, EventsArray]:
         """The frame with its events column; plain 2-D numbers go the way of scikit-learn."""
@@ -255,14 +259,11 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         frame, _, array = self._read(X, reset=False)
         self._check_like_fit(array)
-        cells = [*self._layout.cells(array), *self._static_cells(frame)]
-        B, F = len(frame), len(self.feature_names_out_)
-        limit = float(np.finfo(np.float32).max)
+        cells = chain(self._layout.cells(array), self._static_cells(frame))
+        shape = len(frame), len(self.feature_names_out_)
         if self._gives_sparse():
-            row, column, value = (np.concatenate(parts) for parts in zip(*cells, strict=True))
-            value = np.clip(value, -limit, limit).astype(np.float32)
-            return sparse.csr_matrix((value, (row, column)), shape=(B, F))
-        table = np.full((B, F), np.nan, np.float32)
+            return _to_sparse(cells, shape)
+        table = np.full(shape, np.nan, np.float32)
         table[:, self._layout.count_features] = 0
         feature = len(self._layout.names)
         for labels in self._levels.values():
@@ -272,7 +273,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
                 table[:, feature : feature + len(labels)] = 0
                 feature += len(labels)
         for row, column, value in cells:
-            table[row, column] = np.clip(value, -limit, limit)
+            table[row, column] = _to_float32(value)
         return pd.DataFrame(table, index=frame.index, columns=self.feature_names_out_)
 
     def _gives_sparse(self) -> bool:
@@ -306,8 +307,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
                 stacklevel=4,
             )
 
-    def _static_cells(self, frame: pd.DataFrame) -> list[Cells]:
-        cells: list[Cells] = []
+    def _static_cells(self, frame: pd.DataFrame) -> Iterator[Cells]:
         unknown: dict[Any, int] = {}
         feature = len(self._layout.names)
         rows = np.arange(len(frame))
@@ -315,17 +315,16 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
             if labels is None:
                 numbers = statics.to_numbers(frame[name])
                 defined = ~np.isnan(numbers)
-                cells.append((rows[defined], np.full(defined.sum(), feature), numbers[defined]))
+                yield rows[defined], np.full(defined.sum(), feature), numbers[defined]
                 feature += 1
                 continue
             level = statics.level_ids(frame[name], labels)
             if n := int((level == -2).sum()):
                 unknown[name] = n
             known = level >= 0
-            cells.append((rows[known], feature + level[known], np.ones(known.sum())))
+            yield rows[known], feature + level[known], np.ones(known.sum())
             feature += len(labels)
         statics.warn_unknown_levels(unknown)
-        return cells
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features.
@@ -340,6 +339,21 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self.feature_names_out_
+
+
+def _to_float32(value: np.ndarray) -> np.ndarray:
+    """No overflow to infinity, which models refuse."""
+    limit = float(np.finfo(np.float32).max)
+    return np.clip(value, -limit, limit).astype(np.float32)
+
+
+def _to_sparse(cells: Iterable[Cells], shape: tuple[int, int]) -> sparse.csr_matrix:
+    parts = [
+        (row.astype(np.int32), column.astype(np.int32), _to_float32(value))
+        for row, column, value in cells
+    ]
+    rows, columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return sparse.csr_matrix((values, (rows, columns)), shape=shape)
 
 
 def _is_table_of_numbers(X: Any) -> bool:
