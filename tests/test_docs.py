@@ -14,9 +14,7 @@ import pytest
 import tawt_sklearn
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = [
-    module.name for module in pkgutil.walk_packages(tawt_sklearn.__path__, "tawt_sklearn.")
-]
+MODULES = [module.name for module in pkgutil.walk_packages(tawt_sklearn.__path__, "tawt_sklearn.")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

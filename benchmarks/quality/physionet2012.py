@@ -80,9 +80,7 @@ def models(n_jobs: int) -> dict[str, Pipeline]:
                 verbose=-1,
             ),
         ),
-        "TimeAwareClassifier": Pipeline(
-            [("sequence", TripletSequencer()), ("model", network)]
-        ),
+        "TimeAwareClassifier": Pipeline([("sequence", TripletSequencer()), ("model", network)]),
         "TimeAwareClassifier, n_ensemble=5": Pipeline(
             [
                 ("sequence", TripletSequencer()),

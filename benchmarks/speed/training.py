@@ -102,7 +102,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     padded = padded_throughput(tokens, y, min(options.padded_stays, len(X)), 48)
-    print(f"padded nn.TransformerEncoder, 1 thread: {padded:,.0f} events/s; ratio {ours / padded:.0f}")
+    print(
+        f"padded nn.TransformerEncoder, 1 thread: {padded:,.0f} events/s; ratio {ours / padded:.0f}"
+    )
 
     clf.predict_proba(tokens.iloc[:1])
     seconds = []

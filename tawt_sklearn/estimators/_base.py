@@ -133,9 +133,7 @@ class TimeAwareEstimator(BaseEstimator):
             "classes": classes,
             "device": device,
         }
-        labels = [None] * self.n_ensemble
-        if self.verbose:
-            labels = [_label(self, member) for member in range(self.n_ensemble)]
+        labels = [_label(self, member) for member in range(self.n_ensemble)]
         nets = Parallel(n_jobs=self.n_jobs)(
             delayed(_train_member)(int(seed), label, **settings)
             for seed, label in zip(seeds, labels, strict=True)
@@ -150,7 +148,10 @@ class TimeAwareEstimator(BaseEstimator):
             return np.stack([net.decision(data) for net in self.nets_]).astype(np.float64)
 
 
-def _label(estimator: TimeAwareEstimator, member: int) -> str:
+def _label(estimator: TimeAwareEstimator, member: int) -> str | None:
+    """Text of a member's progress bar; None shows none."""
+    if not estimator.verbose:
+        return None
     name = type(estimator).__name__
     return name if estimator.n_ensemble == 1 else f"{name} {member + 1}/{estimator.n_ensemble}"
 
@@ -201,4 +202,3 @@ def _history(nets: list[EventNet]) -> pd.DataFrame:
         for epoch in net.history
     ]
     return pd.DataFrame(rows)
-

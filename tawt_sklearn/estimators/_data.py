@@ -42,21 +42,21 @@ class Preparation:
     def fit(cls, X: Any, sequencer: TripletSequencer | None) -> tuple[Preparation, EventDataset]:
         """Learn vocabulary, scaling and static columns from ``X``; return its data set, too."""
         frame = as_events(X)
-        name = find_events(frame)
-        if frame[name].dtype.vocabulary is None:
+        name = str(find_events(frame))
+        if _vocabulary(frame, name) is None:
             sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
             tokens = sequencer.fit_transform(frame)
         else:
             sequencer, tokens = None, frame
-        events: EventsArray = tokens[name].array
         _refuse_missing(tokens, name)
+        events: EventsArray = tokens[name].array
         if len(events.time) == 0:
             raise DataError(
                 f"Expected at least one event in column {name!r} to learn from. Got "
                 f"{len(events)} histories, all of them empty. Check the time window or the "
                 "prediction times that cut them."
             )
-        vocabulary = Vocabulary.from_json(events.dtype.vocabulary)
+        vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
         preparation = cls(name, sequencer, vocabulary, statics)
         return preparation, preparation._dataset(tokens)
@@ -64,13 +64,13 @@ class Preparation:
     def dataset(self, X: Any) -> EventDataset:
         """The data set of further rows."""
         frame = as_events(X, name=self.events_name)
-        name = find_events(frame)
+        name = str(find_events(frame))
         if name != self.events_name:
             raise DataError(
                 f"Expected the histories in column {self.events_name!r}, as in fit. "
                 f"Got them in {name!r}: rename the column."
             )
-        vocabulary = frame[name].dtype.vocabulary
+        vocabulary = _vocabulary(frame, name)
         if vocabulary is None and self.sequencer is not None:
             frame = self.sequencer.transform(frame)
         elif vocabulary is None:
@@ -89,6 +89,12 @@ class Preparation:
     def _dataset(self, tokens: pd.DataFrame) -> EventDataset:
         numeric, category = self.statics.transform(tokens.drop(columns=self.events_name))
         return EventDataset(tokens[self.events_name].array, numeric, category)
+
+
+def _vocabulary(frame: pd.DataFrame, name: str) -> str | None:
+    """JSON of the vocabulary of a tokenised column, None for raw histories."""
+    events: EventsArray = frame[name].array
+    return events.dtype.vocabulary
 
 
 def _refuse_missing(frame: pd.DataFrame, name: str) -> None:

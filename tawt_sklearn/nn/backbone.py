@@ -74,9 +74,11 @@ def joined(groups: Sequence[Patches]) -> tuple[Tensor, Tensor, Tensor, Tensor | 
 
     def default(group: Patches, name: str, value: float, dtype: torch.dtype) -> Tensor:
         given = getattr(group, name)
-        return group.tokens.new_full(group.tokens.shape[:2], value, dtype=dtype) if (
-            given is None
-        ) else given
+        return (
+            group.tokens.new_full(group.tokens.shape[:2], value, dtype=dtype)
+            if (given is None)
+            else given
+        )
 
     x = torch.cat([group.tokens for group in groups], dim=1)
     time = torch.cat([default(group, "time", 0.0, x.dtype) for group in groups], dim=1)
@@ -156,8 +158,11 @@ class DualPatchBackbone(nn.Module):
             x = block(x, gap, padding)
         x = self.norm(x)
 
-        tokens = iter(x.split([group.tokens.shape[1] for group in groups], dim=1))
+        parts = x.split([group.tokens.shape[1] for group in groups], dim=1)
+        mixed = {id(g): g._replace(tokens=part) for g, part in zip(groups, parts, strict=True)}
         return Encoded(
-            next(tokens).squeeze(1),
-            *(g if g is None else g._replace(tokens=next(tokens)) for g in (static, feature, temporal)),
+            mixed[id(cls)].tokens.squeeze(1),
+            mixed[id(static)],
+            mixed.get(id(feature)),
+            mixed.get(id(temporal)),
         )

@@ -61,7 +61,9 @@ class EventBatch:
     def to(self, device: torch.device | str, non_blocking: bool = True) -> EventBatch:
         """The same batch on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return EventBatch(**{k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()})
+        return EventBatch(
+            **{k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
+        )
 
     def keep(self, visible: Tensor) -> EventBatch:
         """Only the events where ``visible`` (E,) is true; every row stays, even when emptied."""

@@ -20,6 +20,8 @@ class StaticTokens(nn.Module):
         Number of ids of each categorical column, missing and unknown included.
     """
 
+    first_id: Tensor  # of each categorical column in the shared table
+
     def __init__(self, n_numeric: int, cardinalities: Sequence[int], d_model: int) -> None:
         super().__init__()
         self.n_tokens = n_numeric + len(cardinalities)

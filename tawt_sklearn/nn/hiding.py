@@ -18,6 +18,8 @@ class HideCodesAndWindows(nn.Module):
     the statistics included, is computed from the events that remain.
     """
 
+    edges: Tensor
+
     def __init__(
         self, n_codes: int, window_edges: Sequence[float], code_rate: float, window_rate: float
     ) -> None:

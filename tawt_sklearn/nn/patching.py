@@ -83,7 +83,9 @@ class FeaturePatches(nn.Module):
         half_lives = horizon * torch.logspace(-1.4, -0.3, n_half_lives)  # 4 % to half of it
         self.log_half_life = nn.Parameter(half_lives.log())
         self.recent = [horizon * share for share in RECENT_SHARES]
-        n_statistics = len(STATISTICS) + 2 * n_half_lives + len(RECENT_STATISTICS) * len(self.recent)
+        n_statistics = (
+            len(STATISTICS) + 2 * n_half_lives + len(RECENT_STATISTICS) * len(self.recent)
+        )
         self.shared = nn.Linear(n_statistics, d_model, bias=False)
         self.scale = nn.Embedding(n_codes, d_model)
         self.shift = nn.Embedding(n_codes, d_model)
@@ -151,8 +153,10 @@ class FeaturePatches(nn.Module):
         count = torch.bincount(segment, minlength=n_segments).clamp(min=1).unsqueeze(1)
         order = torch.arange(len(named), device=segment.device)
         last = order.new_full((n_segments,), -1).scatter_reduce(0, segment, order, "amax")
-        last_category = torch.where(last >= 0, batch.category[named][last], 0) if len(named) else (
-            torch.zeros_like(last)
+        last_category = (
+            torch.where(last >= 0, batch.category[named][last], 0)
+            if len(named)
+            else (torch.zeros_like(last))
         )
         return total / count + self.category(last_category)
 
@@ -169,6 +173,8 @@ class TemporalPatches(nn.Module):
         Inner borders of the windows, in time since the row's origin.
     """
 
+    edges: Tensor
+
     def __init__(
         self, n_codes: int, n_categories: int, d_model: int, edges: Tensor, horizon: float
     ) -> None:
@@ -178,11 +184,16 @@ class TemporalPatches(nn.Module):
         self.has_categories = n_categories > 0
         rows = n_codes * VALUE_BASIS + (n_categories + 1 if self.has_categories else 0)
         self.table = nn.Parameter(torch.randn(rows, d_model) * 0.3)
-        self.time_encoding = Time2Vec(d_model, shortest=horizon / self.n_windows, longest=2 * horizon)
+        self.time_encoding = Time2Vec(
+            d_model, shortest=horizon / self.n_windows, longest=2 * horizon
+        )
         self.place = nn.Parameter(torch.randn(self.n_windows, d_model) * 0.3)
         self.log_count = nn.Linear(1, d_model)
         self.mix = nn.Sequential(
-            nn.LayerNorm(d_model), nn.Linear(d_model, d_model), nn.GELU(), nn.Linear(d_model, d_model)
+            nn.LayerNorm(d_model),
+            nn.Linear(d_model, d_model),
+            nn.GELU(),
+            nn.Linear(d_model, d_model),
         )
 
     def window(self, time: Tensor) -> Tensor:
@@ -230,4 +241,3 @@ class TemporalPatches(nn.Module):
         tokens = tokens + self.time_encoding(time) + self.place
         tokens = tokens + self.mix(tokens)
         return Patches(tokens, time, present)
-

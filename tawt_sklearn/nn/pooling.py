@@ -38,8 +38,8 @@ class CodewiseReadout(nn.Module):
         """-> (B, d_out)."""
         parts = [encoded.cls]
         parts += [mean_token(p) for p in (encoded.feature, encoded.temporal) if p is not None]
-        if self.codewise:
-            feature = encoded.feature
+        feature = encoded.feature
+        if feature is not None:
             gated = self.project(feature.tokens) * self.gate(feature.code)  # (B, P, d_codewise)
             # Sums of P gated terms of either sign grow like the root of P.
             parts.append(mean_token(feature._replace(tokens=gated)) * gated.shape[1] ** 0.5)

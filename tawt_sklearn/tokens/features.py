@@ -154,12 +154,12 @@ class Layout:
         if self.categories:
             self.blocks += [Block(w, "count", True, feature) for w, feature in counts.items()]
 
-    def drop_undefined(self, array: EventsArray, min_count: int) -> None:
-        """Drop the features that fewer than ``min_count`` rows of ``array`` have a value for."""
+    def drop_undefined(self, array: EventsArray, min_rows: int) -> None:
+        """Drop the features that fewer than ``min_rows`` rows of ``array`` have a value for."""
         n_rows = np.zeros(len(self.names), np.int64)
         for _, feature, _ in self.cells(array):
             n_rows += np.bincount(feature, minlength=len(n_rows))
-        kept = n_rows >= min_count
+        kept = n_rows >= min_rows
         number = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # last: stays -1
         self.blocks = [block._replace(feature=number[block.feature]) for block in self.blocks]
         self.names = [name for name, keep in zip(self.names, kept, strict=True) if keep]

@@ -50,8 +50,11 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         history.  The end is that of the observation window where known, else the last event.
         A dict ``{window: statistics}`` asks for other statistics in each window.
     min_count : int, default=1
-        Codes with fewer training events get no columns, nor do statistics that fewer training
-        rows have a value for.  (Columns without any value are an error to some models.)
+        Codes with fewer training events get no columns.
+    min_rows : int, default=1
+        Columns that fewer training rows have a value (or a count above 0) for are left out.  With
+        1 only those that are undefined throughout, which are an error to some models; a little
+        more helps where a model holds out rows of its own.
     max_codes : int or None, default=None
         Only the most frequent codes get columns.
     max_categories : int, default=20
@@ -104,6 +107,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         "statistics": ["array-like"],
         "windows": ["array-like", dict],
         "min_count": [Interval(Integral, 1, None, closed="left")],
+        "min_rows": [Interval(Integral, 1, None, closed="left")],
         "max_codes": [Interval(Integral, 1, None, closed="left"), None],
         "max_categories": [Interval(Integral, 0, None, closed="left")],
         "static": [StrOptions({"pass", "drop"})],
@@ -124,6 +128,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         statistics: Iterable[str] = STATISTICS,
         windows: Iterable[Window] | Mapping[Window, Iterable[str]] = (None,),
         min_count: int = 1,
+        min_rows: int = 1,
         max_codes: int | None = None,
         max_categories: int = 20,
         static: Literal["pass", "drop"] = "pass",
@@ -132,6 +137,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         self.statistics = statistics
         self.windows = windows
         self.min_count = min_count
+        self.min_rows = min_rows
         self.max_codes = max_codes
         self.max_categories = max_categories
         self.static = static
@@ -184,11 +190,16 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
             max_codes=self.max_codes,
             max_categories=self.max_categories,
         )
-        layout.drop_undefined(array, self.min_count)
+        layout.drop_undefined(array, self.min_rows)
         levels = self._learn_statics(frame.drop(columns=frame.columns[position]))
         names = [*layout.names]
         for name, labels in levels.items():
             names += [str(name)] if labels is None else [f"{name}={label}" for label in labels]
+        if not names:
+            raise DataError(
+                f"Expected features that at least min_rows={self.min_rows} rows have a value for. "
+                f"Got none from {len(frame)} rows. Lower min_rows, or ask for more statistics."
+            )
         repeated = pd.Index(names)[pd.Index(names).duplicated()]
         if len(repeated):
             raise DataError(
@@ -210,7 +221,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         for name in statics.static_columns(rest):
             if statics.column_kind(rest[name]) == "categorical":
                 levels[name] = statics.learn_levels(rest[name])
-            elif not np.isnan(statics.to_numbers(rest[name])).all():
+            elif (~np.isnan(statics.to_numbers(rest[name]))).sum() >= self.min_rows:
                 levels[name] = None
         return levels
 

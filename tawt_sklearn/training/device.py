@@ -23,8 +23,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise DeviceError(
-            'Expected device to be "auto", "cpu", "cuda", "cuda:<index>" or "mps". '
-            f"Got {device!r}."
+            f'Expected device to be "auto", "cpu", "cuda", "cuda:<index>" or "mps". Got {device!r}.'
         ) from error
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {

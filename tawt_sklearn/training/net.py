@@ -35,7 +35,7 @@ class EventNet(NeuralNet):
     def get_params_for_optimizer(
         self, prefix: str, named_parameters: Any
     ) -> tuple[tuple[list[dict[str, Any]]], dict[str, Any]]:
-        """Decay matrices only: neither biases and norms nor the few scalars (decays, half-lives)."""
+        """Decay matrices; neither biases and norms nor the few scalars (decays, half-lives)."""
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         decay = kwargs.pop("weight_decay", 0.0)
         parameters = [p for p in self.module_.parameters() if p.requires_grad]

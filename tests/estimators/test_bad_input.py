@@ -38,11 +38,15 @@ def test_labels_with_another_index(X, y, quick):
     other = y.set_axis([f"x{k}" for k in range(len(y))])
     refuses(quick(), X, other, DataError, "160 rows of X have no y.*reindex")
     shuffled = y.iloc[::-1]
-    refuses(quick(), X, shuffled, DataError, r"same labels in another order.*row 0.*y\.loc\[X\.index")
+    refuses(
+        quick(), X, shuffled, DataError, r"same labels in another order.*row 0.*y\.loc\[X\.index"
+    )
 
 
 def test_missing_labels(X, y, quick):
-    refuses(quick(), X, y.astype(float).where(y.index != y.index[7]), DataError, "1 missing.*position 7")
+    refuses(
+        quick(), X, y.astype(float).where(y.index != y.index[7]), DataError, "1 missing.*position 7"
+    )
     refuses(quick(), X, None, DataError, "requires y to be passed, but the target y is None")
 
 

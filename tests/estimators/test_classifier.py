@@ -62,7 +62,9 @@ def test_early_stopping_stops(X, y, quick):
 
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", "neg_log_loss"])
 def test_any_scorer_can_watch(X, y, quick, scoring):
-    assert quick(early_stopping=True, scoring=scoring).fit(X, y).history_["valid_score"].notna().all()
+    assert (
+        quick(early_stopping=True, scoring=scoring).fit(X, y).history_["valid_score"].notna().all()
+    )
 
 
 def test_the_same_seed_gives_the_same_result(X, y, quick):
@@ -78,12 +80,12 @@ def test_members_do_not_depend_on_n_jobs(X, y, quick):
 
 
 def test_global_random_state_and_threads_are_untouched(X, y, quick):
-    np.random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
     torch.manual_seed(3)
-    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
     quick(early_stopping=True).fit(X, y).predict_proba(X)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert torch.get_num_threads() == threads
 

@@ -63,9 +63,7 @@ def test_every_kind_of_patch_has_its_tokens(make_batch, patching):
 @pytest.mark.parametrize("max_feature_patches", [128, 4])
 def test_rows_do_not_see_each_other(make_batch, max_feature_patches):
     batch = make_batch(n_categories=3, n_static_numeric=1)
-    net = backbone(
-        n_categories=3, n_static_numeric=1, max_feature_patches=max_feature_patches
-    )
+    net = backbone(n_categories=3, n_static_numeric=1, max_feature_patches=max_feature_patches)
     whole = net(batch).cls
     torch.testing.assert_close(net(rows(batch, [4, 0])).cls, whole[[4, 0]])
 

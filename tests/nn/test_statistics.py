@@ -76,9 +76,7 @@ def test_simultaneous_events_have_no_slope():
 
 def test_empty_segments_are_zero():
     nothing = torch.zeros(0)
-    got = segment_statistics(
-        nothing.long(), nothing, nothing.bool(), nothing, nothing, 3, HORIZON
-    )
+    got = segment_statistics(nothing.long(), nothing, nothing.bool(), nothing, nothing, 3, HORIZON)
     assert torch.equal(got, torch.zeros(3, len(STATISTICS)))
 
 
