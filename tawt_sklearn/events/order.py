@@ -9,6 +9,8 @@ squeezed time cannot tell apart are put right afterwards.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +19,6 @@ _MIN_TIME_BITS = 8
 
 # Events per step when keys are packed: temporaries stay in the cache and out of the peak memory.
 _BLOCK = 1 << 18
-
-
-def offsets_of(row: NDArray[np.integer], n_rows: int) -> NDArray[np.int64]:
-    """Offsets, shape (B + 1,), of rows 0 to ``n_rows - 1`` once their events are in row order."""
-    offsets = np.zeros(n_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row, minlength=n_rows), out=offsets[1:])
-    return offsets
 
 
 def is_ordered(row: NDArray[np.integer], time: NDArray[np.float64]) -> bool:
@@ -50,7 +45,7 @@ def stable_order(
     time : float64 array of shape (E,)
         Finite times.
     offsets : int64 array of shape (B + 1,)
-        What :func:`offsets_of` makes of ``row``.
+        Where the events of each row will begin and end, from the counts of ``row``.
 
     Returns
     -------
@@ -63,76 +58,107 @@ def stable_order(
         return None, time
     position_bits = _bits(len(row))
     time_bits = min(64 - _bits(len(offsets) - 1) - position_bits, 32)
-    low, high = _usual_range(time)
-    with np.errstate(over="ignore"):
-        span = high - low
-        scale = (2**time_bits - 1) / span if span > 0 else 0.0
-    if time_bits < _MIN_TIME_BITS or not np.isfinite([span, scale]).all():
-        order = np.lexsort((time, row))  # more events than 64 bits can hold, or absurd times
-        return order, time[order]
+    first = np.full(len(offsets) - 1, np.inf)
+    np.minimum.at(first, row, time)
+    with np.errstate(over="ignore"):  # times too far apart for a float: the span is infinite
+        squeeze = _Squeeze.fit(row, time, first, 2**time_bits - 1)
+        if time_bits < _MIN_TIME_BITS or not np.isfinite([squeeze.span, squeeze.scale]).all():
+            order = np.lexsort((time, row))
+            return order, time[order]
+        order = _packed_order(row, time, squeeze, time_bits, position_bits)
+        return order, _put_right(order, time[order], offsets, squeeze)
 
-    key = np.empty(len(row), dtype=np.uint64)  # row | squeezed time | position, high to low bits
+
+@dataclass(frozen=True)
+class _Squeeze:
+    """Times as whole numbers that, in one row, never fall where the time does not fall.
+
+    Attributes
+    ----------
+    first : float64 array of shape (B,)
+        First time of each row, from which its times are counted.
+    span : float
+        Times after this much are all the same. Few are: with the longest span, one wrong date
+        would use up all the bits.
+    scale : float
+    """
+
+    first: NDArray[np.float64]
+    span: float
+    scale: float
+
+    @classmethod
+    def fit(
+        cls,
+        row: NDArray[np.integer],
+        time: NDArray[np.float64],
+        first: NDArray[np.float64],
+        largest: int,
+    ) -> _Squeeze:
+        some = slice(None, None, max(len(time) // 100_000, 1))
+        sample = np.sort(time[some] - first[row[some]])
+        span = float(sample[-1 - len(sample) // 1_000])
+        return cls(first, span, largest / span if span > 0 else 0.0)
+
+    def __call__(self, row: NDArray[np.integer], time: NDArray[np.float64]) -> NDArray[np.uint64]:
+        since = time - self.first[row]
+        np.minimum(since, self.span, out=since)
+        since *= self.scale
+        return since.astype(np.uint64)
+
+
+def _packed_order(
+    row: NDArray[np.integer],
+    time: NDArray[np.float64],
+    squeeze: _Squeeze,
+    time_bits: int,
+    position_bits: int,
+) -> NDArray[np.int64]:
+    """Order by row, squeezed time and position, by sorting the three in one integer."""
+    key = np.empty(len(row), dtype=np.uint64)
     for start in range(0, len(row), _BLOCK):
         block = slice(start, start + _BLOCK)
         part = row[block].astype(np.uint64)
         part <<= np.uint64(time_bits)
-        part |= _squeeze(time[block], low, high, scale)
+        part |= squeeze(row[block], time[block])
         part <<= np.uint64(position_bits)
         part |= np.arange(start, start + len(part), dtype=np.uint64)
         key[block] = part
     key.sort()
     key &= np.uint64((1 << position_bits) - 1)
-    order = key.view(np.int64)
-    return order, _put_right(order, time[order], offsets, low, high, scale)
-
-
-def _usual_range(time: NDArray[np.float64]) -> tuple[float, float]:
-    """Range of all times but the extremes, so that one wrong date does not use up all the bits."""
-    sample = np.sort(time[:: max(len(time) // 100_000, 1)])
-    margin = len(sample) // 1_000
-    return float(sample[margin]), float(sample[-1 - margin])
-
-
-def _squeeze(
-    time: NDArray[np.float64], low: float, high: float, scale: float
-) -> NDArray[np.uint64]:
-    """Whole numbers that never fall where the time does not fall."""
-    squeezed = np.clip(time, low, high)
-    squeezed -= low
-    squeezed *= scale
-    return squeezed.astype(np.uint64)
+    return key.view(np.int64)
 
 
 def _put_right(
     order: NDArray[np.int64],
     time: NDArray[np.float64],
     offsets: NDArray[np.int64],
-    low: float,
-    high: float,
-    scale: float,
+    squeeze: _Squeeze,
 ) -> NDArray[np.float64]:
     """Sort, in place, stretches of events whose squeezed times are equal while their times are not.
 
     ``time`` is in ``order``; both are changed.  Returns ``time``.
     """
-    starts = offsets[1:-1]
-    starts = starts[(starts > 0) & (starts < len(time))]
-    back = time[1:] < time[:-1]
-    back[starts - 1] = False  # the step from one row to the next
-    if not back.any():
+    back = np.flatnonzero(time[1:] < time[:-1]) + 1
+    rows = np.searchsorted(offsets, back, side="right") - 1
+    rows = np.unique(rows[offsets[rows] != back])  # without the steps from one row to the next
+    if not len(rows):
         return time
-    squeezed = _squeeze(time, low, high, scale)
-    opens = np.empty(len(time), dtype=bool)
-    opens[0] = True
+    lengths = offsets[rows + 1] - offsets[rows]
+    starts = np.cumsum(lengths) - lengths
+    places = np.repeat(offsets[rows] - starts, lengths) + np.arange(lengths.sum())
+    suspect = time[places]
+    squeezed = squeeze(np.repeat(rows, lengths), suspect)
+    opens = np.ones(len(places), dtype=bool)
     np.not_equal(squeezed[1:], squeezed[:-1], out=opens[1:])
-    del squeezed
     opens[starts] = True
-    stretch = np.cumsum(opens, dtype=np.int64)
-    unsorted = np.zeros(int(stretch[-1]) + 1, dtype=bool)
-    unsorted[stretch[1:][back]] = True
-    places = np.flatnonzero(unsorted[stretch])
+    stretch = np.cumsum(opens) - 1
+    unsorted = np.zeros(stretch[-1] + 1, dtype=bool)
+    unsorted[stretch[1:][(suspect[1:] < suspect[:-1]) & ~opens[1:]]] = True
+    chosen = unsorted[stretch]
+    places = places[chosen]
     # Positions rise inside a stretch, and lexsort is stable: ties keep the order they came in.
-    fixed = places[np.lexsort((time[places], stretch[places]))]
+    fixed = places[np.lexsort((suspect[chosen], stretch[chosen]))]
     order[places] = order[fixed]
     time[places] = time[fixed]
     return time

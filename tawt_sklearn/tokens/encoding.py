@@ -136,6 +136,7 @@ class Encoded:
     outside: np.ndarray
     clipped: np.ndarray
     ignored: np.ndarray
+    rare_category: np.ndarray
     new_category: np.ndarray
     new_category_names: list[str]
     new_codes: np.ndarray
@@ -188,9 +189,6 @@ def finish(
         quantile=vocabulary.value_scaling == "quantile",
         out=None if cleaned is events.value else cleaned,
     )
-    text = None
-    if vocabulary.n_categories:
-        text = categories.encode_categories(found, vocabulary.category_of, len(events))
     codes = vocabulary.codes
     new_pair = np.array(
         [
@@ -200,6 +198,10 @@ def finish(
         dtype=bool,
     )
     new = [found.pairs[k] for k in np.flatnonzero(new_pair)]
+    rare_pair = ~new_pair & np.array([p not in vocabulary.category_of for p in found.pairs], bool)
+    text = None
+    if vocabulary.n_categories:
+        text = categories.encode_categories(found, vocabulary.category_of, len(events))
     new_codes = [
         code not in seen.codes and code not in SPECIAL_CODES for code in events.codes.tolist()
     ]
@@ -210,7 +212,8 @@ def finish(
         outside=np.empty(0, np.int64) if outside is None else outside,
         clipped=clipped,
         ignored=_ignored(events, vocabulary, token),
-        new_category=found.at[new_pair[found.pair]] if new else np.empty(0, np.int64),
+        rare_category=found.at[rare_pair[found.pair]],
+        new_category=found.at[new_pair[found.pair]],
         new_category_names=[f"{codes[k]}={label}" for k, label in new],
         new_codes=np.array(new_codes, dtype=bool),
     )

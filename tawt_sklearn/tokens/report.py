@@ -37,6 +37,7 @@ def report_frame(events: RawEvents, encoded: Encoded, vocabulary: Vocabulary) ->
         "n_out_of_range": events.count(encoded.outside),
         "n_clipped": events.count(encoded.clipped),
         "n_ignored": events.count(encoded.ignored),
+        "n_rare_category": events.count(encoded.rare_category),
         "n_new_category": events.count(encoded.new_category),
         "n_duplicates": np.roll(
             count_duplicates(events.time, events.code, events.offsets, n_codes), -1

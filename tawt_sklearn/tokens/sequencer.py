@@ -77,10 +77,10 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
         code): ``n_events`` kept, ``n_truncated`` cut by ``max_events``; of those kept ``n_values``
         with a number, ``n_texts`` with a text, ``n_missing_value`` with neither,
         ``n_out_of_range`` whose number was set to missing, ``n_clipped``, ``n_ignored`` whose
-        number or text the code's kind has no place for, ``n_new_category`` with a category not
-        seen in fit, ``n_duplicates`` beyond the first of the same row, time and code (kept);
-        ``token`` id (0 = unknown) and ``status``: known, rare (below ``min_count``), unknown (not
-        seen in fit) or special.
+        number or text the code's kind has no place for, ``n_rare_category`` with a category below
+        ``min_count``, ``n_new_category`` with one not seen in fit, ``n_duplicates`` beyond the
+        first of the same row, time and code (kept); ``token`` id (0 = unknown) and ``status``:
+        known, rare (below ``min_count``), unknown (not seen in fit) or special.
     summary_ : Series
         Totals of the report, and the number of histories, empty and truncated ones.
     unused_rules_ : list of str

@@ -88,28 +88,24 @@ class AverageCheckpoints(Callback):
         self.n_average = n_average
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.kept_: list[tuple[float, dict[str, Tensor]]] = []
+        self.kept_: list[tuple[float, list[Tensor]]] = []
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         epoch = net.history[-1]
         rank = epoch.get("valid_score", epoch["epoch"])
         if len(self.kept_) == self.n_average and rank <= self.kept_[-1][0]:
             return
-        state = {name: tensor.detach().clone() for name, tensor in net.module_.state_dict().items()}
-        self.kept_ = sorted([*self.kept_, (rank, state)], key=lambda kept: -kept[0])
+        weights = [parameter.detach().clone() for parameter in net.module_.parameters()]
+        self.kept_ = sorted([*self.kept_, (rank, weights)], key=lambda kept: -kept[0])
         del self.kept_[self.n_average :]
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if not self.kept_:
             return
-        states = [state for _, state in self.kept_]
-        average = {}
-        for name, tensor in states[0].items():
-            if tensor.is_floating_point():
-                average[name] = torch.stack([state[name] for state in states]).mean(0)
-            else:
-                average[name] = tensor
-        net.module_.load_state_dict(average)
+        checkpoints = zip(*(weights for _, weights in self.kept_), strict=True)
+        with torch.no_grad():
+            for parameter, versions in zip(net.module_.parameters(), checkpoints, strict=True):
+                parameter.copy_(torch.stack(versions).mean(0))
         self.kept_ = []
 
 

@@ -117,6 +117,7 @@ def test_rare_codes_and_categories_are_unknown_without_a_warning():
     assert tokens["text"].tolist() == ["", "", "", "c=x", "c=x", "c=[UNK]"]
     assert np.isnan(tokens["value"][2])
     assert sequencer.report_.loc["b", ["token", "status"]].tolist() == [UNKNOWN, "rare"]
+    assert sequencer.report_.loc["c", ["n_rare_category", "n_new_category"]].tolist() == [1, 0]
     assert sequencer.summary_["n_rare"] == 1
 
 

@@ -51,6 +51,7 @@ def reference(X: pd.DataFrame, code: str, statistic: str, window: float | None) 
 
 @pytest.fixture
 def X(cohort) -> pd.DataFrame:
+    cohort = cohort.iloc[:20]
     end = np.where(np.arange(len(cohort)) % 2, 60.0, NAN)
     return cohort.assign(events=cohort["events"].array._replace(end=end))
 
@@ -64,7 +65,11 @@ def test_every_statistic_is_that_of_a_loop(X, window):
         for k in range(6)
         for name in STATISTICS
     }
-    defined = [name for name, column in expected.items() if np.nan_to_num(column).any()]
+    defined = [
+        name
+        for name, column in expected.items()
+        if (column.any() if "count" in name else not np.isnan(column).all())
+    ]
     assert list(table) == defined and len(defined) > 40
     assert (table.dtypes == np.float32).all()
     for name in defined:
