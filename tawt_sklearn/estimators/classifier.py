@@ -59,7 +59,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Train for more epochs than ``max_epochs`` where these would be fewer steps.
     batch_size : int, default=64
         Rows in a step; at most a quarter of the training rows.
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=1e-3
         Highest learning rate, reached after the warm-up; falls along a cosine.
     weight_decay : float, default=0.01
     warmup_fraction : float, default=0.1
@@ -145,7 +145,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         max_epochs: int = 20,
         min_steps: int = 300,
         batch_size: int = 64,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_fraction: float = 0.1,
         early_stopping: str | bool = "auto",

@@ -64,6 +64,7 @@ class Encoded(NamedTuple):
     static: Patches
     feature: Patches | None
     temporal: Patches | None
+    unmixed: Patches | None  # feature patches as they went into the first block
 
 
 def joined(groups: Sequence[Patches]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -165,4 +166,5 @@ class DualPatchBackbone(nn.Module):
             mixed[id(static)],
             mixed.get(id(feature)),
             mixed.get(id(temporal)),
+            unmixed=feature,
         )

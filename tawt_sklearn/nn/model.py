@@ -10,7 +10,7 @@ from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.heads import PredictionHead
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
-from tawt_sklearn.nn.pooling import CodewiseReadout
+from tawt_sklearn.nn.pooling import Readout
 
 
 class DualPatchPredictor(nn.Module):
@@ -41,7 +41,7 @@ class DualPatchPredictor(nn.Module):
             n_codes, backbone["window_edges"], code_dropout, window_dropout
         )
         self.backbone = DualPatchBackbone(**backbone)
-        self.readout = CodewiseReadout(n_codes, d_model, backbone.get("patching", "dual"))
+        self.readout = Readout(n_codes, d_model, backbone.get("patching", "dual"))
         self.head = PredictionHead(self.readout.d_out, 64, n_outputs, head_dropout)
 
     def forward(self, batch: EventBatch) -> Tensor:

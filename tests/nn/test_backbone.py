@@ -12,7 +12,7 @@ from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.nn.patching import TemporalPatches, assign_slots
-from tawt_sklearn.nn.pooling import CodewiseReadout
+from tawt_sklearn.nn.pooling import Readout
 
 EDGES = [12.0, 24.0, 36.0]
 
@@ -190,6 +190,6 @@ def test_the_readout_tells_codes_apart(make_batch):
     exchanged = torch.cat([tokens[:, 1:2], tokens[:, :1], tokens[:, 2:]], dim=1)
     other = encoded._replace(feature=encoded.feature._replace(tokens=exchanged))
     torch.manual_seed(0)
-    readout = CodewiseReadout(7, 16, "dual", 8)
+    readout = Readout(7, 16, "dual", 8)
     torch.testing.assert_close(readout(encoded)[:, :48], readout(other)[:, :48])
-    assert not torch.allclose(readout(encoded)[:, 48:], readout(other)[:, 48:])
+    assert not torch.allclose(readout(encoded)[:, 48:56], readout(other)[:, 48:56])
