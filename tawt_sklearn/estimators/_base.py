@@ -35,6 +35,7 @@ class TimeAwareEstimator(BaseEstimator):
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "patching": [StrOptions({"dual", "time", "feature"})],
+        "time_encoding": [StrOptions({"time2vec", "sinusoidal"})],
         "n_windows": [Interval(Integral, 1, None, closed="left")],
         "max_feature_patches": [Interval(Integral, 1, None, closed="left")],
         "code_dropout": [Interval(Real, 0, 0.5, closed="both")],
@@ -103,6 +104,7 @@ class TimeAwareEstimator(BaseEstimator):
             "dropout": self.dropout,
             "max_feature_patches": self.max_feature_patches,
             "patching": self.patching,
+            "learned_time": self.time_encoding == "time2vec",
         }
 
     def _train_members(

@@ -44,6 +44,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Dropout on residual branches and, half as much again, in the head.
     patching : {"dual", "time", "feature"}, default="dual"
         Tokens for codes and for windows of time, or only one of the two.
+    time_encoding : {"time2vec", "sinusoidal"}, default="time2vec"
+        Sines of learned or of fixed frequency for the time of a window.
     n_windows : int, default=16
         Windows of time, each with about as many training events.
     max_feature_patches : int, default=128
@@ -137,6 +139,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         n_heads: int = 4,
         dropout: float = 0.2,
         patching: str = "dual",
+        time_encoding: str = "time2vec",
         n_windows: int = 16,
         max_feature_patches: int = 128,
         code_dropout: float = 0.2,
@@ -166,6 +169,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.n_heads = n_heads
         self.dropout = dropout
         self.patching = patching
+        self.time_encoding = time_encoding
         self.n_windows = n_windows
         self.max_feature_patches = max_feature_patches
         self.code_dropout = code_dropout

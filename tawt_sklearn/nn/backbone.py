@@ -110,6 +110,8 @@ class DualPatchBackbone(nn.Module):
         Above this many codes only those present in a row become tokens, at most this many.
     patching : {"dual", "time", "feature"}
         Which patches there are.
+    learned_time : bool
+        Whether the frequencies of the time encoding are learned (Time2Vec) or fixed (sinusoidal).
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class DualPatchBackbone(nn.Module):
         dropout: float = 0.1,
         max_feature_patches: int = 128,
         patching: Patching = "dual",
+        learned_time: bool = True,
     ) -> None:
         super().__init__()
         edges = torch.as_tensor(window_edges, dtype=torch.float32)
@@ -139,7 +142,9 @@ class DualPatchBackbone(nn.Module):
                 n_codes, n_categories, d_model, horizon, max_feature_patches
             )
         if patching in ("dual", "time"):
-            self.temporal_patches = TemporalPatches(n_codes, n_categories, d_model, edges, horizon)
+            self.temporal_patches = TemporalPatches(
+                n_codes, n_categories, d_model, edges, horizon, learned_time
+            )
         self.blocks = nn.ModuleList(
             Block(d_model, n_heads, d_feedforward, dropout) for _ in range(n_layers)
         )

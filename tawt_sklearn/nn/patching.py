@@ -171,12 +171,20 @@ class TemporalPatches(nn.Module):
     ----------
     edges : (n_windows - 1,) tensor
         Inner borders of the windows, in time since the row's origin.
+    learned_time : bool
+        Whether the frequencies of the time encoding are learned.
     """
 
     edges: Tensor
 
     def __init__(
-        self, n_codes: int, n_categories: int, d_model: int, edges: Tensor, horizon: float
+        self,
+        n_codes: int,
+        n_categories: int,
+        d_model: int,
+        edges: Tensor,
+        horizon: float,
+        learned_time: bool = True,
     ) -> None:
         super().__init__()
         self.register_buffer("edges", edges.to(torch.float32))
@@ -185,7 +193,7 @@ class TemporalPatches(nn.Module):
         rows = n_codes * VALUE_BASIS + (n_categories + 1 if self.has_categories else 0)
         self.table = nn.Parameter(torch.randn(rows, d_model) * 0.3)
         self.time_encoding = Time2Vec(
-            d_model, shortest=horizon / self.n_windows, longest=2 * horizon
+            d_model, shortest=horizon / self.n_windows, longest=2 * horizon, learned=learned_time
         )
         self.place = nn.Parameter(torch.randn(self.n_windows, d_model) * 0.3)
         self.log_count = nn.Linear(1, d_model)

@@ -116,6 +116,14 @@ def test_other_patchings(X, y, quick, patching):
     assert quick(patching=patching).fit(X, y).predict_proba(X).shape == (len(X), 2)
 
 
+def test_the_sinusoidal_time_encoding_is_not_trained(X, y, quick):
+    clf = quick(time_encoding="sinusoidal").fit(X, y)
+    encoding = clf.nets_[0].module_.backbone.temporal_patches.time_encoding
+    assert not encoding.frequency.requires_grad
+    learned = quick().fit(X, y).nets_[0].module_.backbone.temporal_patches.time_encoding
+    assert not torch.equal(learned.frequency, encoding.frequency)
+
+
 def test_more_codes_than_feature_patches(X, y, quick):
     clf = quick(max_feature_patches=3).fit(X, y)
     order = np.arange(len(X))[::-1]
