@@ -109,13 +109,16 @@ def compare_nesting(size: tuple[int, int, int], strings: str, repeats: int) -> d
 
 def pandas_scaled(events: pd.DataFrame) -> pd.DataFrame:
     """Token ids and robustly scaled values of all events, as one writes it in pandas."""
-    values = events.groupby("code")["value"]
+    code = events["code"].astype("category")  # without, strings are looked up again and again
+    values = events["value"].groupby(code, observed=True)
     center = values.median()
     quartiles = values.quantile([0.25, 0.75]).unstack()
     scale = (quartiles[0.75] - quartiles[0.25]) / 1.349
-    ids = pd.Series(np.arange(len(center)) + 3, index=events["code"].value_counts().index)
-    code = events["code"]
-    value = (events["value"] - code.map(center)) / code.map(scale)
+    by_frequency = code.value_counts().index
+    ids = pd.Series(np.arange(len(by_frequency)) + 3, index=by_frequency)
+    value = (events["value"] - code.map(center).astype("float64")) / code.map(scale).astype(
+        "float64"
+    )
     return pd.DataFrame(
         {
             "subject_id": events["subject_id"],

@@ -166,7 +166,11 @@ def nest_events(
     )
     if positions is not None:
         array = array.compact()
-    frame = pd.DataFrame(index=cohort.index) if cohort.static is None else cohort.static.copy(deep=False)
+    frame = (
+        pd.DataFrame(index=cohort.index)
+        if cohort.static is None
+        else cohort.static.copy(deep=False)
+    )
     frame.index = cohort.index
     frame[name] = array
     return frame

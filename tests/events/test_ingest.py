@@ -656,6 +656,9 @@ def test_static_says_which_rows_there_are_and_their_order(long):
     assert X["events"].events.lengths.tolist() == [1, 0, 4, 2]
     assert not X["events"].isna().any()
     assert static.columns.tolist() == ["age", "sex"]
+    assert static.index.name is None
+    X.loc["c", "age"] = 99
+    assert static.loc["c", "age"] == 1
 
 
 @pytest.mark.parametrize(
