@@ -23,5 +23,9 @@ class DeviceError(TawtError, ValueError):
     """The device asked for is not one that this machine has."""
 
 
+class TrainingError(TawtError, ArithmeticError):
+    """Training ran into numbers that are not finite; the message says what to change."""
+
+
 class DataWarning(UserWarning):
     """Something in the data was unknown, cut or set aside; nothing was dropped silently."""

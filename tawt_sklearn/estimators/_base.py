@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,16 +16,20 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
 from torch import nn
 
-from tawt_sklearn.estimators._data import Preparation, TimeGrid
+from tawt_sklearn.estimators._data import Preparation
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Recipe, holdout, train
+
+BUILT_HERE = {"callbacks", "criterion", "device", "module", "train_split"}
+"""Parameters of the skorch net that ``net_params`` cannot replace."""
 
 
 class TimeAwareEstimator(BaseEstimator):
@@ -73,9 +79,23 @@ class TimeAwareEstimator(BaseEstimator):
                 'Expected scoring to be "loss" or the name of a scikit-learn scorer, such as '
                 f'"roc_auc". Got {self.scoring!r}.'
             )
+        for given in self.callbacks or ():
+            callback = given[-1] if isinstance(given, tuple) else given
+            if not issubclass(callback if isinstance(callback, type) else type(callback), Callback):
+                raise ValueError(
+                    "Expected callbacks to hold skorch callbacks or pairs (name, callback). "
+                    f"Got {given!r}."
+                )
+        if taken := sorted(BUILT_HERE & set(self.net_params or {})):
+            raise ValueError(
+                f"Expected net_params without {sorted(BUILT_HERE)}, which the estimator sets "
+                f"itself. Got {taken}. Use the parameters device, callbacks, early_stopping and "
+                "validation_fraction."
+            )
 
-    def _recipe(self) -> Recipe:
-        return Recipe(
+    def _recipes(self) -> list[Recipe]:
+        """One for each member, as members must not share callbacks."""
+        recipe = Recipe(
             max_epochs=self.max_epochs,
             min_steps=self.min_steps,
             batch_size=self.batch_size,
@@ -88,14 +108,17 @@ class TimeAwareEstimator(BaseEstimator):
             callbacks=tuple(self.callbacks or ()),
             net_params=dict(self.net_params or {}),
         )
+        if self.n_ensemble == 1:
+            return [recipe]
+        return [deepcopy(recipe) for _ in range(self.n_ensemble)]
 
-    def _architecture(self, preparation: Preparation, grid: TimeGrid) -> dict[str, Any]:
+    def _architecture(self, preparation: Preparation) -> dict[str, Any]:
         """Keywords of the backbone."""
         return {
             "n_codes": preparation.vocabulary.n_tokens,
             "n_categories": preparation.vocabulary.n_categories,
-            "window_edges": grid.edges.tolist(),
-            "horizon": grid.horizon,
+            "window_edges": preparation.grid.edges.tolist(),
+            "horizon": preparation.grid.horizon,
             "n_static_numeric": preparation.statics.n_numeric_,
             "static_cardinalities": tuple(preparation.statics.cardinalities_),
             "d_model": self.d_model,
@@ -113,7 +136,7 @@ class TimeAwareEstimator(BaseEstimator):
         *,
         backbone: dict[str, Any],
         criterion: type[nn.Module],
-        n_outputs: int,
+        prior: NDArray[np.float64],
         classes: NDArray,
         hold_out: bool,
         device: torch.device,
@@ -122,7 +145,7 @@ class TimeAwareEstimator(BaseEstimator):
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_ensemble)
         settings = {
             "model": {
-                "n_outputs": n_outputs,
+                "prior": prior.tolist(),
                 "code_dropout": self.code_dropout,
                 "window_dropout": self.window_dropout,
                 "head_dropout": min(0.9, 1.5 * self.dropout),
@@ -131,23 +154,35 @@ class TimeAwareEstimator(BaseEstimator):
             "criterion": criterion,
             "data": data,
             "validation_fraction": self.validation_fraction if hold_out else 0.0,
-            "recipe": self._recipe(),
             "classes": classes,
             "device": device,
         }
         labels = [_label(self, member) for member in range(self.n_ensemble)]
         nets = Parallel(n_jobs=self.n_jobs)(
-            delayed(_train_member)(int(seed), label, **settings)
-            for seed, label in zip(seeds, labels, strict=True)
+            delayed(_train_member)(int(seed), label, recipe=recipe, **settings)
+            for seed, label, recipe in zip(seeds, labels, self._recipes(), strict=True)
         )
         return nets, _history(nets)
 
     def _decision(self, X: Any) -> NDArray[np.float64]:
-        """Scores of every member (n_members, n, n_outputs)."""
-        check_is_fitted(self)
+        """Scores of every member (n_members, n, n_outputs).
+
+        Raises
+        ------
+        DataError
+            Scores that are no numbers, rather than handing them on.
+        """
         data = self.preparation_.dataset(X)
         with isolated_torch(0, torch.device(self.nets_[0].device), n_threads=1):
-            return np.stack([net.decision(data) for net in self.nets_]).astype(np.float64)
+            scores = np.stack([net.decision(data) for net in self.nets_]).astype(np.float64)
+        lost = ~np.isfinite(scores).all(axis=(0, 2))
+        if lost.any():
+            raise DataError(
+                f"Expected finite scores. Got others for {int(lost.sum())} rows, the first at "
+                f"position {int(lost.argmax())}: their times or values are too large for single "
+                "precision. Compare them with those of the training data."
+            )
+        return scores
 
 
 def _label(estimator: TimeAwareEstimator, member: int) -> str | None:
@@ -177,7 +212,7 @@ def _train_member(
         data, held_out = data.subset(kept), data.subset(out)
     with isolated_torch(seed, device, n_threads=1):
         return train(
-            lambda: DualPatchPredictor(**model),
+            partial(DualPatchPredictor, **model),
             criterion,
             data,
             held_out,

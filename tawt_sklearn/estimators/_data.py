@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,18 +32,23 @@ class Preparation:
         Fitted here on raw histories; None where the frame came tokenised.
     vocabulary : Vocabulary
     statics : StaticEncoder
+    grid : TimeGrid
     """
 
-    events_name: str
+    events_name: Hashable
     sequencer: TripletSequencer | None
     vocabulary: Vocabulary
     statics: StaticEncoder
+    grid: TimeGrid
 
     @classmethod
-    def fit(cls, X: Any, sequencer: TripletSequencer | None) -> tuple[Preparation, EventDataset]:
-        """Learn vocabulary, scaling and static columns from ``X``; return its data set, too."""
+    def fit(
+        cls, X: Any, sequencer: TripletSequencer | None, n_windows: int
+    ) -> tuple[Preparation, EventDataset]:
+        """Learn vocabulary, scaling, static columns and windows; return the data set, too."""
         frame = as_events(X)
-        name = str(find_events(frame))
+        _refuse_repeated_names(frame)
+        name = find_events(frame)
         if _vocabulary(frame, name) is None:
             sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
             tokens = sequencer.fit_transform(frame)
@@ -58,13 +64,15 @@ class Preparation:
             )
         vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
-        preparation = cls(name, sequencer, vocabulary, statics)
+        preparation = cls(name, sequencer, vocabulary, statics, TimeGrid.fit(events, n_windows))
         return preparation, preparation._dataset(tokens)
 
     def dataset(self, X: Any) -> EventDataset:
         """The data set of further rows."""
-        frame = as_events(X, name=self.events_name)
-        name = str(find_events(frame))
+        frame = as_events(X, name=str(self.events_name))
+        if len(frame) == 0:
+            raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
+        name = find_events(frame)
         if name != self.events_name:
             raise DataError(
                 f"Expected the histories in column {self.events_name!r}, as in fit. "
@@ -88,16 +96,26 @@ class Preparation:
 
     def _dataset(self, tokens: pd.DataFrame) -> EventDataset:
         numeric, category = self.statics.transform(tokens.drop(columns=self.events_name))
-        return EventDataset(tokens[self.events_name].array, numeric, category)
+        events: EventsArray = tokens[self.events_name].array
+        return EventDataset(events, numeric, category, origin=self.grid.origin)
 
 
-def _vocabulary(frame: pd.DataFrame, name: str) -> str | None:
+def _vocabulary(frame: pd.DataFrame, name: Hashable) -> str | None:
     """JSON of the vocabulary of a tokenised column, None for raw histories."""
     events: EventsArray = frame[name].array
     return events.dtype.vocabulary
 
 
-def _refuse_missing(frame: pd.DataFrame, name: str) -> None:
+def _refuse_repeated_names(frame: pd.DataFrame) -> None:
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(
+            f"Expected columns with different names. Got {repeated[0]!r} more than once. "
+            "Rename or drop one."
+        )
+
+
+def _refuse_missing(frame: pd.DataFrame, name: Hashable) -> None:
     missing = frame[name].isna()
     if missing.any():
         rows = frame.index[missing.to_numpy()][:3].tolist()
@@ -120,17 +138,24 @@ class TimeGrid:
         hours or decades, is resolved where the events are.
     horizon : float
         Between the first and the last percentile of the events' times.
+    origin : float
+        Where the network's clock starts, after each row's own origin: 0 unless the times lie
+        more than a horizon away from it, as those of a clock that counts from 1970 do.  The
+        edges count from there.
     """
 
     edges: NDArray[np.float64]
     horizon: float
+    origin: float
 
     @classmethod
     def fit(cls, events: EventsArray, n_windows: int) -> TimeGrid:
         time = events.time - np.repeat(events.start, np.diff(events.offsets))
         edges = np.unique(np.quantile(time, np.linspace(0, 1, n_windows + 1)[1:-1]))
         low, high = np.quantile(time, [0.01, 0.99])
-        return cls(edges, float(high - low) or 1.0)
+        horizon = float(high - low) or 1.0
+        origin = float(low) if low > horizon or high < -horizon else 0.0
+        return cls(edges - origin, horizon, origin)
 
 
 def check_target(y: ArrayLike, X: Any, n_rows: int) -> NDArray:
@@ -151,7 +176,7 @@ def check_target(y: ArrayLike, X: Any, n_rows: int) -> NDArray:
             _explain_index(y.index, X.index)
     labels = y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else np.asarray(y)
     if labels.ndim == 0 or len(labels) != n_rows:
-        got = "a single value" if labels.ndim == 0 else f"{len(labels)} labels"
+        got = f"one {type(y).__name__}" if labels.ndim == 0 else f"{len(labels)} labels"
         raise DataError(
             f"Expected one label for each of the {n_rows} rows of X. Got {got}. Found input "
             "variables with inconsistent numbers of samples."

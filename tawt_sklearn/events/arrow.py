@@ -3,7 +3,7 @@
 Raw content becomes ``list<struct<time: double, code: string or int64, value: float>>``, with
 fields ``text``, ``start`` and ``end`` if any is known, which every reader of Parquet understands.
 Clock and time zone travel in the name of the pandas dtype. Start and end of the observation window
-are repeated for each event: the window of an empty history is lost on this way.
+are repeated for each event; where there is none, one record that holds nothing else holds them.
 
 Tokenised content becomes the extension type ``tawt_sklearn.tokens`` over
 ``struct<start, end, events: list<struct<time, token, value[, category]>>>``, which keeps ids and
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tawt_sklearn.events.array import EventsArray
 
 TOKENS = "tawt_sklearn.tokens"
+WINDOW = ("start", "end")
 _INT32_MAX = np.iinfo(np.int32).max
 
 
@@ -145,12 +146,23 @@ def _raw_to_arrow(content: Content) -> Any:
     }
     if content.text is not None and content.texts is not None and (content.text >= 0).any():
         children["text"] = _labels_to_arrow(content.text, content.texts)
-    lengths = np.diff(content.offsets)
-    for name in ("start", "end"):
-        bound = getattr(content, name)
-        if bound is not None and not np.isnan(bound).all():
-            children[name] = _numbers_to_arrow(np.repeat(bound, lengths))
-    return _list_array(content, children)
+    offsets, lengths = content.offsets, np.diff(content.offsets)
+    bounds = {name: known for name in WINDOW if (known := getattr(content, name)) is not None}
+    bounds = {name: known for name, known in bounds.items() if not np.isnan(known).all()}
+    alone = np.zeros(len(content), dtype=bool)
+    for known in bounds.values():
+        alone |= (lengths == 0) & ~np.isnan(known)
+    if content.isna is not None:
+        alone &= ~content.isna
+    if alone.any():
+        source = np.insert(np.arange(len(content.time)), offsets[:-1][alone], -1)
+        places = pa.array(source, mask=source < 0)
+        children = {name: child.take(places) for name, child in children.items()}
+        lengths = lengths + alone
+        offsets = ragged.offsets_from_lengths(lengths)
+    for name, known in bounds.items():
+        children[name] = _numbers_to_arrow(np.repeat(known, lengths))
+    return _list_array(offsets, content.isna, children)
 
 
 def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
@@ -161,6 +173,12 @@ def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
             f"Expected a struct with time and code per event. Got fields {sorted(fields)}: "
             f"{' and '.join(sorted(absent))} missing. Name the fields time, code, value, text."
         )
+    bounds: dict[str, np.ndarray | None] = dict.fromkeys(WINDOW)
+    for name in bounds.keys() & fields.keys():
+        repeated = _numbers_from_arrow(fields[name], np.float64)
+        bounds[name] = ragged.first_of_each(repeated, offsets)
+    if bounds.keys() & fields.keys():
+        fields, offsets = _without_windows(fields, offsets)
     time = _times_from_arrow(fields["time"], dtype)
     value = np.full(len(time), np.nan, dtype=np.float32)
     if "value" in fields:
@@ -169,13 +187,6 @@ def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
     text, texts = None, None
     if "text" in fields and fields["text"].null_count < len(time):
         text, texts = _labels_from_arrow(fields["text"], "text")
-    lengths = np.diff(offsets)
-    bounds: dict[str, np.ndarray | None] = {"start": None, "end": None}
-    for name in bounds.keys() & fields.keys():
-        known = np.full(len(lengths), np.nan)
-        repeated = _numbers_from_arrow(fields[name], np.float64)
-        known[lengths > 0] = repeated[offsets[:-1][lengths > 0]]
-        bounds[name] = known
     content = Content(
         time=time,
         code=code,
@@ -189,6 +200,22 @@ def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
     )
     order = ragged.sort_within(time, offsets)
     return content if order is None else content.pick_events(lambda flat: flat[order], offsets)
+
+
+def _without_windows(
+    fields: dict[str, Any], offsets: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Flat fields and offsets without the records that say nothing but the window of their row."""
+    import pyarrow.compute as pc
+
+    blank = np.ones(int(offsets[-1]), dtype=bool)
+    for name in fields.keys() - set(WINDOW):
+        blank &= pc.is_null(fields[name]).to_numpy(zero_copy_only=False)
+    if not blank.any():
+        return fields, offsets
+    kept = np.flatnonzero(~blank)
+    fields = {name: field.take(kept) for name, field in fields.items()}
+    return fields, ragged.offsets_from_lengths(ragged.segment_count(~blank, offsets))
 
 
 # -- tokenised content ----------------------------------------------------------------------
@@ -206,9 +233,9 @@ def _tokens_to_arrow(dtype: EventsDtype, content: Content) -> Any:
         children["category"] = pa.array(content.text)
     rows = {
         name: _numbers_to_arrow(np.full(len(content), np.nan) if bound is None else bound)
-        for name, bound in (("start", content.start), ("end", content.end))
+        for name, bound in zip(WINDOW, (content.start, content.end), strict=True)
     }
-    rows["events"] = _list_array(content, children)
+    rows["events"] = _list_array(content.offsets, content.isna, children)
     mask = None if content.isna is None else pa.array(content.isna)
     storage = pa.StructArray.from_arrays(list(rows.values()), names=list(rows), mask=mask)
     header = {
@@ -250,16 +277,15 @@ def _known(bound: np.ndarray) -> np.ndarray | None:
 # -- parts ----------------------------------------------------------------------------------
 
 
-def _list_array(content: Content, children: dict[str, Any]) -> Any:
-    """List array with the rows of `content` over a struct of flat children."""
+def _list_array(offsets: np.ndarray, isna: np.ndarray | None, children: dict[str, Any]) -> Any:
+    """List array over a struct of flat children."""
     import pyarrow as pa
 
     events = pa.StructArray.from_arrays(list(children.values()), names=list(children))
-    mask = None if content.isna is None else pa.array(content.isna)
-    if len(content.time) > _INT32_MAX:
-        return pa.LargeListArray.from_arrays(pa.array(content.offsets), events, mask=mask)
-    offsets = pa.array(content.offsets.astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, events, mask=mask)
+    mask = None if isna is None else pa.array(isna)
+    if offsets[-1] > _INT32_MAX:
+        return pa.LargeListArray.from_arrays(pa.array(offsets), events, mask=mask)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), events, mask=mask)
 
 
 def _events_of(chunk: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

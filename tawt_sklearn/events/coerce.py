@@ -42,6 +42,9 @@ def as_events(X: Any, *, name: str = "events", time_unit: str = "h") -> pd.DataF
           or ``struct<list>`` of pyarrow or polars, a nested column of nested-pandas, or Python
           objects, either DataFrames or lists of dicts. Other columns are passed on as they are;
         - a list of DataFrames, of lists of dicts, or of :class:`EventHistory`;
+        - an object array of several columns, one of them such rows, which is what a
+          ``ColumnTransformer`` makes unless ``set_output(transform="pandas")`` is asked for. The
+          other columns are called ``x0``, ``x1``, ... by their place;
         - a panel: an array of shape (n_cases, n_channels, n_timepoints), a list of B arrays of
           shape (n_channels, n_timepoints_i), or an array of shape (n_cases, n_timepoints) with
           one series per row. Channels become the codes ``"channel_0"``, ``"channel_1"``, ...,
@@ -85,6 +88,11 @@ def as_events(X: Any, *, name: str = "events", time_unit: str = "h") -> pd.DataF
         return _from_frame(X, time_unit)
     if library_of(X) in ("polars", "pyarrow"):
         return _from_foreign(X, name, time_unit)
+    if is_object_table(X):
+        columns = [pd.Series(column) for column in X.T]
+        names = [name if is_nested(column) else f"x{k}" for k, column in enumerate(columns)]
+        frame = pd.concat(columns, axis=1, keys=names).infer_objects()
+        return _from_frame(frame, time_unit)
     if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim > 1):
         return pd.DataFrame({name: panel_to_events(X)})
     if isinstance(X, list | tuple | np.ndarray):
@@ -116,6 +124,16 @@ def find_events(X: pd.DataFrame) -> Hashable:
     if len(found) > 1:
         raise _several([X.columns[place] for place in found])
     return X.columns[found[0]]
+
+
+def is_object_table(X: Any) -> bool:
+    """Whether this is an array of objects, a column of which holds the events of a row."""
+    return (
+        isinstance(X, np.ndarray)
+        and X.dtype == object
+        and X.ndim == 2
+        and any(is_nested(pd.Series(column)) for column in X.T)
+    )
 
 
 def _event_columns(X: pd.DataFrame) -> list[int]:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tawt_sklearn.events.columns import timedeltas_to_numbers
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.tables import (
     DEFAULT_NAMES,
@@ -186,10 +185,7 @@ def _row_index(keys: pd.Index, times: pd.Series) -> pd.Index:
 
 def _ends(times: pd.Series, dtype: EventsDtype) -> NDArray[np.float64]:
     """Times of `until` on the clock of the events."""
-    if dtype.timezone is None and pd.api.types.is_timedelta64_dtype(times.dtype):
-        ends = timedeltas_to_numbers(times, dtype.time_unit)
-    else:
-        ends = dtype.to_clock(times, what="until")
+    ends = dtype.to_clock(times, what="until")
     if (wrong := ~np.isfinite(ends)).any():
         raise DataError(
             f"Expected a time for every row of until=. Got {plural(int(wrong.sum()), 'row')} with "

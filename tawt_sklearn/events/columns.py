@@ -16,7 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tawt_sklearn.events.dtype import EventsDtype, datetimes_to_numbers
+from tawt_sklearn.events.dtype import (
+    EventsDtype,
+    datetimes_to_numbers,
+    is_clock,
+    timedeltas_to_numbers,
+)
 from tawt_sklearn.events.ragged import map_ids
 from tawt_sklearn.events.tables import Table, labels_where, plural
 from tawt_sklearn.exceptions import DataError
@@ -88,16 +93,22 @@ def read_times(column: pd.Series, time_unit: str) -> tuple[NDArray[np.float64], 
     Numbers are taken to be in `time_unit` already. Time differences are counted in it, and so
     are datetimes, from the Unix epoch on.
     """
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        column = column.astype(dtype.categories.dtype)
-    elif pd.api.types.is_object_dtype(dtype):
+    EventsDtype(time_unit)  # refuses other units
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.dtype.categories.dtype)
+    if pd.api.types.is_object_dtype(column.dtype):
         column = _times_from_objects(column)
     dtype = column.dtype
     if pd.api.types.is_datetime64_any_dtype(dtype):
         stamps = pd.DatetimeIndex(column)
         zone = "naive" if stamps.tz is None else str(stamps.tz)
-        EventsDtype(time_unit, zone)  # refuses steps, and zones without a name
+        if not is_clock(zone):
+            raise DataError(
+                f"Expected the time zone of {column.name!r} to have a name such as 'UTC'. Got "
+                f"{stamps.tz!r}. Convert the times with "
+                f"events[{column.name!r}].dt.tz_convert('UTC')."
+            )
+        EventsDtype(time_unit, zone)  # refuses steps
         if stamps.tz is not None:
             stamps = stamps.tz_convert("UTC").tz_localize(None)
         return datetimes_to_numbers(stamps, time_unit), zone
@@ -105,7 +116,6 @@ def read_times(column: pd.Series, time_unit: str) -> tuple[NDArray[np.float64], 
         return timedeltas_to_numbers(column, time_unit), None
     if not _is_real(dtype):
         raise _bad_times(column, str(dtype))
-    EventsDtype(time_unit)
     time = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if (infinite := np.isinf(time)).any():
         raise DataError(
@@ -114,20 +124,6 @@ def read_times(column: pd.Series, time_unit: str) -> tuple[NDArray[np.float64], 
             "Correct or drop these events."
         )
     return time, None
-
-
-def timedeltas_to_numbers(deltas: Any, time_unit: str) -> NDArray[np.float64]:
-    """Time differences in a unit, NaN for NaT; the reverse of ``pd.to_timedelta``."""
-    EventsDtype(time_unit)
-    if time_unit == "step":
-        raise DataError(
-            "Expected a time unit of known length for time differences. Got time_unit='step': "
-            "use 's', 'min', 'h' or 'D', or give the times as numbers."
-        )
-    # The same clock as that of datetimes: an epoch plus the difference.
-    epoch = np.array(0, dtype="datetime64[us]")
-    stamps = epoch + pd.TimedeltaIndex(deltas).to_numpy().astype("timedelta64[us]")
-    return datetimes_to_numbers(pd.DatetimeIndex(stamps), time_unit)
 
 
 def _times_from_objects(column: pd.Series) -> pd.Series:
@@ -180,6 +176,11 @@ def read_codes(column: pd.Series) -> tuple[Ids, pd.Index]:
     if kind == "string":
         codes = codes.astype("str")
     elif kind == "integer" or (kind == "floating" and _all_whole(codes)):
+        if len(codes) and codes.max() > np.iinfo(np.int64).max:
+            raise DataError(
+                f"Expected whole numbers in {column.name!r} to fit into 64 bits with a sign. Got "
+                f"{codes.max()}. Convert them first with events[{column.name!r}].astype(str)."
+            )
         codes = codes.astype(np.int64)  # floats are integers whose missing ones made them floats
     elif kind == "empty":
         codes = pd.Index([], dtype="str")

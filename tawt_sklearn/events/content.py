@@ -243,7 +243,10 @@ def hash_rows(content: Content) -> np.ndarray:
 
 def column(values: Any, dtype: Any, copy: bool) -> np.ndarray:
     """1-D array of `dtype`; memory maps stay what they are."""
-    array = np.asanyarray(values, dtype=dtype)
+    array = np.asanyarray(values)
+    if np.dtype(dtype).kind == "i" and array.dtype.kind == "f" and array.size:
+        raise DataError(f"Expected integers as ids and offsets. Got {array.dtype} numbers.")
+    array = np.asanyarray(array, dtype=dtype)
     if array.ndim != 1:
         raise DataError(f"Expected flat arrays with one axis. Got shape {array.shape}.")
     return np.array(array) if copy else array

@@ -82,7 +82,11 @@ class EventsDtype(ExtensionDtype):
                     "Expected a time unit of known length for datetimes. Got time_unit='step': "
                     "use 's', 'min', 'h' or 'D', or give the times as numbers."
                 )
-            _check_timezone(timezone)
+            if not is_clock(timezone):
+                raise DataError(
+                    "Expected timezone to be None, 'naive' or the name of a time zone such as "
+                    f"'UTC' or 'Europe/Vienna'. Got {timezone!r}."
+                )
         if vocabulary is not None and not isinstance(vocabulary, str):
             raise DataError(
                 f"Expected vocabulary to be None or a JSON string. Got {type(vocabulary).__name__}."
@@ -182,9 +186,9 @@ class EventsDtype(ExtensionDtype):
 
         Parameters
         ----------
-        values : scalar or array-like
-            Numbers for a numeric clock, datetimes (or strings that pandas reads as such) for the
-            others. Aware datetimes are converted to the zone of the dtype.
+        values : scalar or flat array-like
+            Numbers or time differences for a numeric clock, datetimes (or strings that pandas
+            reads as such) for the others. Aware datetimes are converted to the zone of the dtype.
         what : str, default "times"
             How error messages call the values.
 
@@ -204,6 +208,13 @@ class EventsDtype(ExtensionDtype):
         >>> EventsDtype("h", "UTC").to_clock(["1970-01-02T00:30+00:00"])
         array([24.5])
         """
+        if (n_axes := np.ndim(values)) > 1:
+            raise DataError(
+                f"Expected one value or a flat list of values as {what}. Got {n_axes} axes, shape "
+                f"{np.shape(values)}. Give one column."
+            )
+        if isinstance(values, np.ndarray) and n_axes == 0:
+            values = values[()]
         array = pd.Series([values] if _is_scalar(values) else values).reset_index(drop=True)
         if self._timezone is None:
             result = self._numbers(array, what)
@@ -247,6 +258,8 @@ class EventsDtype(ExtensionDtype):
 
     def _numbers(self, array: pd.Series, what: str) -> np.ndarray:
         kind = pd.api.types.infer_dtype(array, skipna=True)
+        if kind in ("timedelta", "timedelta64"):
+            return timedeltas_to_numbers(array, self._time_unit)
         if kind in ("floating", "integer", "mixed-integer-float", "decimal", "empty"):
             return array.to_numpy(dtype=np.float64, na_value=np.nan)
         raise DataError(
@@ -286,6 +299,17 @@ class EventsDtype(ExtensionDtype):
         return datetimes_to_numbers(stamps, self._time_unit)
 
 
+def is_clock(timezone: str) -> bool:
+    """Whether this is ``"naive"`` or the name of a time zone that pandas knows."""
+    if timezone == "naive":
+        return True
+    try:
+        pd.Timestamp(0, tz=timezone)
+    except Exception:  # zoneinfo raises whatever the name makes it stumble over
+        return False
+    return True
+
+
 def datetimes_to_numbers(stamps: pd.DatetimeIndex, time_unit: str) -> np.ndarray:
     """Number of time units since the Unix epoch of naive (UTC) datetimes, NaN for NaT."""
     micro = stamps.to_numpy().astype("datetime64[us]")
@@ -295,6 +319,19 @@ def datetimes_to_numbers(stamps: pd.DatetimeIndex, time_unit: str) -> np.ndarray
     result = whole + rest / MICROSECONDS[time_unit]
     result[missing] = np.nan
     return result
+
+
+def timedeltas_to_numbers(deltas: Any, time_unit: str) -> np.ndarray:
+    """Time differences in a unit, NaN for NaT; the reverse of ``pd.to_timedelta``."""
+    if time_unit == "step":
+        raise DataError(
+            "Expected a time unit of known length for time differences. Got time_unit='step': "
+            "use 's', 'min', 'h' or 'D', or give the times as numbers."
+        )
+    # The same clock as that of datetimes: an epoch plus the difference.
+    epoch = np.array(0, dtype="datetime64[us]")
+    stamps = epoch + pd.TimedeltaIndex(deltas).to_numpy().astype("timedelta64[us]")
+    return datetimes_to_numbers(pd.DatetimeIndex(stamps), time_unit)
 
 
 def incompatible(left: EventsDtype, right: EventsDtype) -> DataError:
@@ -309,18 +346,6 @@ def incompatible(left: EventsDtype, right: EventsDtype) -> DataError:
         f"Expected event histories of one dtype. Got {left.name} and {right.name}: {reason} "
         f"cannot be joined. {remedy} first."
     )
-
-
-def _check_timezone(timezone: str) -> None:
-    if timezone == "naive":
-        return
-    try:
-        pd.Timestamp(0, tz=timezone)
-    except Exception as error:
-        raise DataError(
-            "Expected timezone to be None, 'naive' or the name of a time zone such as 'UTC' or "
-            f"'Europe/Vienna'. Got {timezone!r}."
-        ) from error
 
 
 def _is_scalar(values: Any) -> bool:

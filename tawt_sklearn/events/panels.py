@@ -38,7 +38,7 @@ def panel_to_events(panel: NDArray[Any]) -> EventsArray:
 
 def series_to_events(series: Sequence[NDArray[Any]]) -> EventsArray:
     """Histories of B series of different lengths: (C, T_i) numbers each, or (T_i,)."""
-    parts = [np.atleast_2d(_numbers(np.asarray(one))) for one in series]
+    parts = [np.atleast_2d(_numbers(one)) for one in series]
     shapes = {part.shape[:-1] for part in parts}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:
         raise DataError(
@@ -76,6 +76,8 @@ def _from_steps(steps: NDArray[Any], lengths: NDArray[np.int64]) -> EventsArray:
 
 
 def _numbers(values: NDArray[Any]) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(np.float64).filled(np.nan)
     if values.dtype.kind == "f":
         return values
     if values.dtype.kind in "biuO":

@@ -101,6 +101,20 @@ def gather_rows(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
     return range_positions(begin, lengths)
 
 
+def first_of_each(flat: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """First element of every row, NaN where it has none: (E,) -> float64 (B,).
+
+    Examples
+    --------
+    >>> first_of_each(np.array([1.0, 2.0, 3.0]), np.array([0, 2, 2, 3]))
+    array([ 1., nan,  3.])
+    """
+    result = np.full(len(offsets) - 1, np.nan)
+    filled = np.diff(offsets) > 0
+    result[filled] = flat[offsets[:-1][filled]]
+    return result
+
+
 def segment_count(mask: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Number of True elements per row: bool (E,) -> int64 (B,).
 

@@ -1,5 +1,6 @@
 """Columns that hold the events of a row as a list of records, in any library, as flat columns.
 
+So are tokenised columns of ours that went through Arrow or polars and came back as theirs.
 Columnar sources (Arrow, polars, nested-pandas) are taken apart as a whole. Where every row is a
 Python object of its own (a frame, a list of dicts) the rows are joined one by one.
 """
@@ -15,9 +16,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.arrow import TOKENS, WINDOW, from_arrow
 from tawt_sklearn.events.columns import read_content, read_times
+from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.history import EventHistory
-from tawt_sklearn.events.ragged import offsets_from_lengths, sort_within
+from tawt_sklearn.events.ragged import (
+    first_of_each,
+    offsets_from_lengths,
+    segment_count,
+    sort_within,
+)
 from tawt_sklearn.events.tables import Table, labels_where, library_of, plain_series, plural
 from tawt_sklearn.exceptions import DataError
 
@@ -35,7 +43,7 @@ def is_nested(column: Any) -> bool:
         )
     if library_of(column) == "polars":
         inner = getattr(column.dtype, "inner", None)
-        return type(inner).__name__ == "Struct"
+        return type(inner).__name__ == "Struct" or _is_polars_tokens(column)
     return _is_arrow_nested(column.type)
 
 
@@ -47,6 +55,8 @@ def nested_to_events(column: Any, *, time_unit: str) -> EventsArray:
             return arrow_to_events(array.__arrow_array__(), time_unit=time_unit)
         return objects_to_events(list(column.array), time_unit=time_unit)
     if library_of(column) == "polars":
+        if _is_polars_tokens(column):
+            return from_arrow(column.to_arrow(), EventsDtype())
         return _polars_to_events(column, time_unit=time_unit)
     return arrow_to_events(column, time_unit=time_unit)
 
@@ -56,6 +66,8 @@ def arrow_to_events(column: Any, *, time_unit: str) -> EventsArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if _is_arrow_tokens(column.type):
+        return from_arrow(column, EventsDtype())  # the type knows clock and vocabulary
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     isna = column.is_null().to_numpy(zero_copy_only=False)
@@ -126,6 +138,20 @@ def _assemble(flat: Any, lengths: Any, isna: NDArray[np.bool_], time_unit: str) 
     table = Table(flat, what="the histories")
     value = None if table.has("value") else False  # nobody can be asked for another name here
     names = table.find_all({"time": None, "code": None, "value": value, "text": None})
+    offsets = offsets_from_lengths(np.asarray(lengths, dtype=np.int64))
+    window: dict[str, Any] = {
+        name: first_of_each(table[name].to_numpy(np.float64, na_value=np.nan), offsets)
+        for name in WINDOW
+        if name in table.names and pd.api.types.is_float_dtype(table[name].dtype)
+    }
+    if window:
+        # A record of nothing but its row's window, as our own columns have where there is no event.
+        parts = [table[name] for name in names.values() if name is not None]
+        blank = np.logical_and.reduce([part.isna().to_numpy() for part in parts])
+        if blank.any():
+            flat = flat[~blank] if isinstance(flat, pd.DataFrame) else flat.filter(~blank)
+            table = Table(flat, what="the histories")
+            offsets = offsets_from_lengths(segment_count(~blank, offsets))
     times = table[names["time"]]
     time, timezone = read_times(times, time_unit)
     if (missing := np.isnan(time)).any():
@@ -134,12 +160,6 @@ def _assemble(flat: Any, lengths: Any, isna: NDArray[np.bool_], time_unit: str) 
             f"{plural(int(missing.sum()), 'event')} without ({labels_where(times, missing)} of "
             "all events, row after row)."
         )
-    offsets = offsets_from_lengths(np.asarray(lengths, dtype=np.int64))
-    window: dict[str, Any] = {
-        name: _once_per_row(table[name], offsets)
-        for name in ("start", "end")
-        if name in table.names and pd.api.types.is_float_dtype(table[name].dtype)
-    }
     order = sort_within(time, offsets)
 
     def pick(flat: NDArray[Any]) -> NDArray[Any]:
@@ -156,22 +176,24 @@ def _assemble(flat: Any, lengths: Any, isna: NDArray[np.bool_], time_unit: str) 
     )
 
 
-def _once_per_row(column: pd.Series, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What is repeated for each event of a row, as our own columns do with their windows."""
-    flat = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    result = np.full(len(offsets) - 1, np.nan)
-    filled = np.diff(offsets) > 0
-    result[filled] = flat[offsets[:-1][filled]]
-    return result
-
-
 def _is_arrow_nested(kind: Any) -> bool:
-    """Whether an Arrow type is a list of structs, or a struct of nothing but lists."""
+    """Whether an Arrow type is a list of structs, a struct of nothing but lists, or our tokens."""
     from pyarrow import types
 
+    if _is_arrow_tokens(kind):
+        return True
     if types.is_struct(kind):
         return kind.num_fields > 0 and all(_is_arrow_list(field.type) for field in kind)
     return _is_arrow_list(kind) and types.is_struct(kind.value_type)
+
+
+def _is_arrow_tokens(kind: Any) -> bool:
+    return getattr(kind, "extension_name", None) == TOKENS
+
+
+def _is_polars_tokens(column: Any) -> bool:
+    dtype = column.dtype
+    return hasattr(dtype, "ext_name") and dtype.ext_name() == TOKENS
 
 
 def _is_arrow_list(kind: Any) -> bool:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
 class PredictionHead(nn.Module):
-    """Norm, one hidden layer, scores.  (B, d_in) -> (B, n_outputs)."""
+    """Norm, one hidden layer, scores.  (B, d_in) -> (B, n_outputs).
 
-    def __init__(self, d_in: int, d_hidden: int, n_outputs: int, dropout: float) -> None:
+    Starts at the same scores for every row, those of ``prior``: the first steps then need not
+    find the frequencies of the classes, and runs from different seeds begin alike.
+
+    Parameters
+    ----------
+    prior : (n_outputs,) tensor
+        Scores to start from.
+    """
+
+    def __init__(self, d_in: int, d_hidden: int, prior: Tensor, dropout: float) -> None:
         super().__init__()
+        scores = nn.Linear(d_hidden, len(prior))
+        nn.init.zeros_(scores.weight)
+        with torch.no_grad():
+            scores.bias.copy_(prior)
         self.layers = nn.Sequential(
             nn.LayerNorm(d_in),
             nn.Dropout(dropout),
             nn.Linear(d_in, d_hidden),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(d_hidden, n_outputs),
+            scores,
         )
 
     def forward(self, x: Tensor) -> Tensor:

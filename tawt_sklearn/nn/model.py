@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone
@@ -18,7 +20,8 @@ class DualPatchPredictor(nn.Module):
 
     Parameters
     ----------
-    n_outputs : int
+    prior : sequence of float
+        Scores to start from, one for each output.
     code_dropout, window_dropout : float
         Mean share of codes and of time windows hidden from a row in a training step.
     head_dropout : float
@@ -29,7 +32,7 @@ class DualPatchPredictor(nn.Module):
     def __init__(
         self,
         *,
-        n_outputs: int,
+        prior: Sequence[float],
         code_dropout: float,
         window_dropout: float,
         head_dropout: float,
@@ -42,7 +45,9 @@ class DualPatchPredictor(nn.Module):
         )
         self.backbone = DualPatchBackbone(**backbone)
         self.readout = Readout(n_codes, d_model, backbone.get("patching", "dual"))
-        self.head = PredictionHead(self.readout.d_out, 64, n_outputs, head_dropout)
+        self.head = PredictionHead(
+            self.readout.d_out, 64, torch.tensor(prior, dtype=torch.float32), head_dropout
+        )
 
     def forward(self, batch: EventBatch) -> Tensor:
         """-> (B, n_outputs) scores."""

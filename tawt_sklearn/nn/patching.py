@@ -140,7 +140,7 @@ class FeaturePatches(nn.Module):
         if self.has_categories:
             tokens = tokens + self.category_means(batch, slot).view(B, P, -1)
         time = statistics[..., STATISTICS.index("last_time")].detach() * self.horizon
-        filled = None if len(code) == 1 else slot_code >= 0
+        filled = None if self.n_codes <= P else slot_code >= 0  # fixed places are all filled
         return Patches(tokens, time, occurs, filled, code)
 
     def category_means(self, batch: EventBatch, slot: Tensor) -> Tensor:

@@ -19,9 +19,16 @@ def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
     Raises
     ------
     DataError
-        There is no events column, or several; a long table; missing histories.
+        There is no events column, or several; columns of one name; a long table; missing
+        histories.
     """
     frame = as_events(X)
+    if not frame.columns.is_unique:
+        name = frame.columns[frame.columns.duplicated()].tolist()[0]
+        raise DataError(
+            f"Expected columns with different names. Got {list(frame.columns).count(name)} called "
+            f"{name!r}. Rename or drop all but one."
+        )
     position = next(k for k, dtype in enumerate(frame.dtypes) if isinstance(dtype, EventsDtype))
     array = frame.iloc[:, position].array
     assert isinstance(array, EventsArray)

@@ -130,11 +130,13 @@ def learn_categories(
 
 
 def encode_categories(
-    found: CategoryEvents, category_of: dict[Pair, int], n_events: int
+    found: CategoryEvents, category_of: dict[Pair, int], unknown: np.ndarray, n_events: int
 ) -> np.ndarray:
-    """Category id of every event, -1 where it has none; int32, (E,)."""
+    """Category id of every event, -1 where it has none; int32, (E,).
+
+    ``unknown`` (V,) holds the id of the ``"[UNK]"`` category of each token that has categories.
+    """
     ids = np.full(n_events, -1, np.int32)
-    unknown = {token: k for (token, label), k in category_of.items() if label == UNKNOWN_CATEGORY}
     table = np.array([category_of.get(p, unknown[p[0]]) for p in found.pairs], np.int32)
     ids[found.at] = table[found.pair]
     return ids

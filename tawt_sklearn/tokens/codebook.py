@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -93,7 +94,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
     except OSError as error:
         raise DataError(f"codes: the file {str(path)!r} cannot be read: {error}.") from error
     try:
-        content = json.loads(text) if suffix == ".json" else _load_yaml(text)
+        content = _load_json(text) if suffix == ".json" else _load_yaml(text)
     except ValueError as error:
         raise DataError(f"codes: {str(path)!r} is not valid {suffix[1:]}: {error}") from error
     if not isinstance(content, Mapping):
@@ -104,6 +105,10 @@ def _read(path: Path) -> Mapping[Any, Any]:
     return content
 
 
+def _load_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique)
+
+
 def _load_yaml(text: str) -> Any:
     try:
         import yaml
@@ -112,10 +117,37 @@ def _load_yaml(text: str) -> Any:
             "Reading codes from a YAML file needs PyYAML: pip install 'tawt_sklearn[yaml]', "
             "or give a .json file or a dictionary."
         ) from error
+
+    class Loader(yaml.SafeLoader):
+        """Reads 1e-3 as the number it is; YAML 1.1 asks for 1.0e-3."""
+
+    number = re.compile(r"[-+]?\d+[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    loader = Loader(text)
     try:
-        return yaml.safe_load(text)
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            return None if node is None else loader.construct_document(node)
+        # Codes as they are written: to YAML, NO is false and 010 is eight.
+        return _unique(
+            [(code.value, loader.construct_object(rule, deep=True)) for code, rule in node.value]
+        )
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    finally:
+        loader.dispose()
+
+
+def _unique(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """Dictionary of pairs, none of which may hide another."""
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if not isinstance(name, str):
+            raise ValueError(f"expected names as keys, got {type(name).__name__}")
+        if name in content:
+            raise ValueError(f"{name!r} is there twice, keep one")
+        content[name] = value
+    return content
 
 
 def _rule(code: str, rule: Any) -> CodeRule:

@@ -201,7 +201,9 @@ def finish(
     rare_pair = ~new_pair & np.array([p not in vocabulary.category_of for p in found.pairs], bool)
     text = None
     if vocabulary.n_categories:
-        text = categories.encode_categories(found, vocabulary.category_of, len(events))
+        text = categories.encode_categories(
+            found, vocabulary.category_of, vocabulary.category_offsets[:-1], len(events)
+        )
     new_codes = [
         code not in seen.codes and code not in SPECIAL_CODES for code in events.codes.tolist()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -26,6 +27,9 @@ from tawt_sklearn.tokens.times import origin_and_end
 Window = float | None
 Plan = list[tuple[Window, tuple[str, ...]]]  # statistics of each window
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, feature, value
+
+# What LightGBM or XGBoost refuses in the name of a feature.
+_REFUSED = re.compile(r'[\[\]{}<,:"]')
 
 
 def read_plan(windows: Any, statistics: Iterable[str]) -> Plan:
@@ -62,6 +66,27 @@ def read_plan(windows: Any, statistics: Iterable[str]) -> Plan:
     if len({window for window, _ in plan}) < len(plan):
         raise DataError(f"Expected different windows. Got {[window for window, _ in plan]}.")
     return plan
+
+
+def plain_names(names: list[str]) -> list[str]:
+    """Names that every booster takes: refused characters become ``_``, and no two become alike.
+
+    Examples
+    --------
+    >>> plain_names(["HR__mean", "LAB//WBC, blood__mean", "a:b", "a,b", "a_b"])
+    ['HR__mean', 'LAB//WBC_ blood__mean', 'a_b_2', 'a_b_3', 'a_b']
+    """
+    taken = {name for name in names if not _REFUSED.search(name)}
+    plain = []
+    for name in names:
+        if name not in taken:
+            base = name = _REFUSED.sub("_", name)
+            number = 2
+            while name in taken:
+                name, number = f"{base}_{number}", number + 1
+            taken.add(name)
+        plain.append(name)
+    return plain
 
 
 class Block(NamedTuple):
@@ -106,6 +131,11 @@ class Layout:
         counts = count_codes(array.code, len(array.codes))[:-1]
         labels = array.codes.tolist()
         kept = np.flatnonzero(counts >= min_count).tolist()
+        if not counts.any():
+            raise DataError(
+                "Expected events with a code to summarise. Got only events without one; check the "
+                "column that was given as code."
+            )
         if not kept:
             raise DataError(
                 f"Expected codes that occur at least min_count={min_count} times. Got none, the "
@@ -211,7 +241,10 @@ def _cells(segments: Segments, blocks: list[Block], end: np.ndarray) -> Iterator
             source, value = numbers, values[block.statistic]
         feature = block.feature[source.column]
         defined = (feature >= 0) & ~np.isnan(value)
-        yield source.row[defined], feature[defined], value[defined]
+        if defined.all():  # as a rule, and copies of all cells take a while
+            yield source.row, feature, value
+        else:
+            yield source.row[defined], feature[defined], value[defined]
 
 
 def positions_of(array: EventsArray, codes: list[Any]) -> np.ndarray:

@@ -17,14 +17,14 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tawt_sklearn.events.array import EventsArray
-from tawt_sklearn.events.coerce import find_events
+from tawt_sklearn.events.coerce import find_events, is_object_table
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.tables import library_of
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError
 from tawt_sklearn.tokens import statics
 from tawt_sklearn.tokens._columns import check_like_fit, events_of, has_integer_codes
 from tawt_sklearn.tokens.encoding import count_codes
-from tawt_sklearn.tokens.features import Cells, Layout, Window, read_plan
+from tawt_sklearn.tokens.features import Cells, Layout, Window, plain_names, read_plan
 from tawt_sklearn.tokens.report import some
 from tawt_sklearn.tokens.segments import STATISTICS
 
@@ -82,10 +82,11 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Names are ``HR__mean``, ``HR__mean__last24h``, ``wd=NW__count``.  Undefined statistics are NaN
-    (0 for counts).  A 2-D array of numbers counts as one series per row, a 3-D array as one with
-    channels, as in :func:`~tawt_sklearn.as_events`.  Tokenised columns are summarised as they
-    are: by token and scaled value.  Codes not seen in fit are left out with one warning.
+    Names are ``HR__mean``, ``HR__mean__last24h``, ``wd=NW__count``; characters that LightGBM or
+    XGBoost refuses, ``,:"<[]{}``, become ``_``.  Undefined statistics are NaN (0 for counts).  A
+    2-D array of numbers counts as one series per row, a 3-D array as one with channels, as in
+    :func:`~tawt_sklearn.as_events`.  Tokenised columns are summarised as they are: by token and
+    scaled value.  Codes not seen in fit are left out with one warning.
 
     Examples
     --------
@@ -210,7 +211,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         self._seen = frozenset(array.codes[np.unique(array.code[array.code >= 0])].tolist())
         self._dtype, self._integer_codes = array.dtype, has_integer_codes(array)
         self.codes_ = layout.codes
-        self.feature_names_out_ = np.array(names, dtype=object)
+        self.feature_names_out_ = np.array(plain_names(names), dtype=object)
         return self
 
     def _learn_statics(self, rest: pd.DataFrame) -> dict[Any, list[str] | None]:
@@ -285,7 +286,7 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
                 feature += len(labels)
         for row, column, value in cells:
             table[row, column] = _to_float32(value)
-        return pd.DataFrame(table, index=frame.index, columns=self.feature_names_out_)
+        return pd.DataFrame(table, frame.index, self.feature_names_out_, copy=False)
 
     def _gives_sparse(self) -> bool:
         if self.sparse == "auto":
@@ -379,7 +380,7 @@ def _is_table_of_numbers(X: Any) -> bool:
         except DataError:
             return True
     if isinstance(X, np.ndarray):
-        return X.ndim < 3 and not (X.dtype == object and X.ndim == 1)
+        return X.ndim < 3 and not (X.dtype == object and (X.ndim == 1 or is_object_table(X)))
     if isinstance(X, list):
         return len(X) > 0 and isinstance(X[0], list | tuple | Real)
     other = isinstance(X, pd.Series | EventsArray) or library_of(X) in ("polars", "pyarrow")

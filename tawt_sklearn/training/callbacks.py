@@ -8,33 +8,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from tawt_sklearn.exceptions import DataError, TrainingError
 
-class _Predicted:
-    """Probabilities that were already computed, in the clothes of a fitted classifier."""
 
-    _estimator_type = "classifier"
+class _Predicted(ClassifierMixin, BaseEstimator):
+    """Scores that were already computed, in the clothes of a fitted classifier."""
 
     def __init__(self, scores: NDArray[np.float64], classes: NDArray) -> None:
         self.scores, self.classes_ = scores, classes
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.base import BaseEstimator, ClassifierMixin
-
-        return type("_Tagged", (ClassifierMixin, BaseEstimator), {})().__sklearn_tags__()
-
-    def fit(self, X: Any, y: Any) -> _Predicted:  # only so that scorers take it for an estimator
-        return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         return softmax(self.scores, axis=1)
 
     def predict(self, X: Any) -> NDArray:
         return self.classes_[self.scores.argmax(axis=1)]
+
+
+class StopWhenDiverged(Callback):
+    """Raise :class:`~tawt_sklearn.exceptions.TrainingError` once the loss is no number any more."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        epoch = net.history[-1]
+        for name in ("train_loss", "valid_loss"):
+            if not np.isfinite(epoch.get(name, 0.0)):
+                raise TrainingError(
+                    f"Expected a finite loss. Got {name} {epoch[name]} in epoch {epoch['epoch']}: "
+                    f"training diverged. Lower the learning rate (now {net.lr}), or look for "
+                    "values of enormous size (TripletSequencer scales and clips them)."
+                )
 
 
 class ValidationScore(Callback):
@@ -69,11 +76,31 @@ class ValidationScore(Callback):
         if self.scoring == "loss":
             score = -net.history[-1]["valid_loss"]
         else:
-            predicted = _Predicted(torch.cat(self.scores_).double().numpy(), self.classes)
-            target = self.classes[torch.cat(self.targets_).numpy()]
-            score = float(get_scorer(self.scoring)(predicted, np.zeros((len(target), 1)), target))
+            score = self._judge(torch.cat(self.scores_), torch.cat(self.targets_))
         net.history.record("valid_score", score)
         self.scores_, self.targets_ = [], []
+
+    def _judge(self, scores: Tensor, target: Tensor) -> float:
+        """What the scorer says of the scores (B, n_outputs) of held-out rows with targets (B,)."""
+        predicted = _Predicted(scores.double().numpy(), self.classes)
+        labels = self.classes[target.numpy()]
+        X = np.zeros((len(labels), 1))  # scorers pass it on to the predictions made above
+        try:
+            score = float(get_scorer(self.scoring)(predicted, X, labels))
+        except ValueError as error:
+            raise DataError(
+                f"Expected a scoring that can judge the held-out labels. Got {self.scoring!r}, "
+                f'which says: {error} Choose another one, such as "neg_log_loss" or "loss".'
+            ) from error
+        if not np.isfinite(score):
+            classes, counts = np.unique(labels, return_counts=True)
+            held_out = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+            raise DataError(
+                f"Expected a score of the held-out labels. Got {score} from scoring="
+                f"{self.scoring!r}; held out are {held_out}. Raise validation_fraction, "
+                'choose scoring="loss", or set early_stopping=False.'
+            )
+        return score
 
 
 class AverageCheckpoints(Callback):

@@ -31,6 +31,9 @@ class EventDataset(Dataset):
     static_category : (n, n_categorical) int64
     target : (n,) array, optional
         Zeros where there is none.
+    origin : float, default=0.0
+        Where the network's clock starts, after each row's own origin; taken off in float64, as
+        float32 does not tell hours apart that are counted from 1970.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class EventDataset(Dataset):
         static_numeric: NDArray[np.float32],
         static_category: NDArray[np.int64],
         target: NDArray | None = None,
+        origin: float = 0.0,
     ) -> None:
         self.events = events
         self.static_numeric = static_numeric
         self.static_category = static_category
         self.target = np.zeros(len(events), dtype=np.int64) if target is None else target
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.events)
@@ -62,8 +67,9 @@ class EventDataset(Dataset):
         length = events.offsets[rows + 1] - first
         before = np.cumsum(length) - length  # events of the batch before each of its rows
         position = np.arange(length.sum()) + np.repeat(first - before, length)
-        start, end = events.start[rows], events.end[rows]
+        start, end = events.start[rows] + self.origin, events.end[rows]
         time = events.time[position]
+        age = np.maximum(np.repeat(end, length) - time, 0.0)  # never after the stated end
         value = events.value[position]
         observed = ~np.isnan(value)
         text = events.text
@@ -75,7 +81,7 @@ class EventDataset(Dataset):
             observed=torch.from_numpy(observed),
             category=torch.from_numpy(category.astype(np.int64)),
             time=torch.from_numpy((time - np.repeat(start, length)).astype(np.float32)),
-            age=torch.from_numpy((np.repeat(end, length) - time).astype(np.float32)),
+            age=torch.from_numpy(age.astype(np.float32)),
             span=torch.from_numpy((end - start).astype(np.float32)),
             static_numeric=torch.from_numpy(self.static_numeric[rows]),
             static_category=torch.from_numpy(self.static_category[rows]),
@@ -88,4 +94,5 @@ class EventDataset(Dataset):
             self.static_numeric[rows],
             self.static_category[rows],
             self.target[rows],
+            self.origin,
         )

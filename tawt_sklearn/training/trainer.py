@@ -16,7 +16,13 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from tawt_sklearn.training.callbacks import AverageCheckpoints, ProgressBar, ValidationScore
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.training.callbacks import (
+    AverageCheckpoints,
+    ProgressBar,
+    StopWhenDiverged,
+    ValidationScore,
+)
 from tawt_sklearn.training.dataset import EventDataset, whole_batch
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.schedule import WarmupCosine
@@ -58,19 +64,24 @@ def train(
 
     Parameters
     ----------
+    make_module : callable
+        Makes the module; something that can be pickled, as the net keeps it.
     held_out : EventDataset, optional
         Data for early stopping and the choice of checkpoints; without them training runs for
         all its epochs and the last checkpoints are averaged.
     label : str, optional
         Text of the progress bar; None shows none.
     """
-    batch_size = min(recipe.batch_size, max(1, len(data) // 4))
+    # torch takes no numpy integers, which is what searches over parameters draw.
+    batch_size = int(min(recipe.batch_size, max(1, len(data) // 4)))
     steps_per_epoch = math.ceil(len(data) / batch_size)
     n_epochs = max(recipe.max_epochs, math.ceil(recipe.min_steps / steps_per_epoch))
     schedule = WarmupCosine(n_epochs * steps_per_epoch, recipe.warmup_fraction)
+    scheduler = LRScheduler(LambdaLR, lr_lambda=schedule, step_every="batch")
     callbacks: list[tuple[str, Callback]] = [
         ("clip", GradientNormClipping(1.0)),
-        ("schedule", LRScheduler(LambdaLR, lr_lambda=schedule, step_every="batch")),
+        ("diverged", StopWhenDiverged()),
+        ("schedule", scheduler),
         ("valid_score", ValidationScore(recipe.scoring, classes)),
         ("average", AverageCheckpoints(recipe.n_average)),
     ]
@@ -101,8 +112,15 @@ def train(
         "device": str(device),
         **recipe.net_params,
     }
-    net = EventNet(make_module(), criterion, **settings)
-    net.fit(data, None)
+    net = EventNet(make_module, criterion, **settings)
+    net.initialize()
+    net.notify("on_train_begin", X=data, y=None)
+    net.fit_loop(data)  # and not net.fit, which takes Ctrl-C for the regular end of training
+    net.notify("on_train_end", X=data, y=None)
+    # What only training needs, held-out rows included, would travel inside every pickle.
+    net.train_split = None
+    net.optimizer_.state.clear()
+    vars(scheduler).pop("lr_scheduler_", None)
     return net
 
 
@@ -113,10 +131,25 @@ def _silent(*_: Any) -> None:
 def holdout(
     target: NDArray[np.int64], fraction: float, random: np.random.RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows to hold out, the latter ``fraction`` of every class."""
+    """Rows to train on and rows to hold out, the latter ``fraction`` of every class.
+
+    Every class keeps at least one row to learn from.
+
+    Raises
+    ------
+    DataError
+        If ``fraction`` of every class rounds to no row at all.
+    """
     shuffled = random.permutation(len(target))
     order = shuffled[np.argsort(target[shuffled], kind="stable")]  # grouped by class
     counts = np.bincount(target)
+    n_out = np.minimum(np.round(counts * fraction), counts - 1)
+    if not n_out.any():
+        raise DataError(
+            "Expected validation_fraction to hold out at least one label of a class. Got "
+            f"validation_fraction={fraction} of {counts.max()} labels of the largest class. Raise "
+            "it, or set early_stopping=False."
+        )
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    out = rank < np.repeat(np.round(counts * fraction), counts)
+    out = rank < np.repeat(n_out, counts)
     return np.sort(order[~out]), np.sort(order[out])

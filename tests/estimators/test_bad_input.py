@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
+from skorch.callbacks import Callback
 
 from tawt_sklearn import TripletSequencer, nest_events
-from tawt_sklearn.exceptions import DataError, DataWarning, DeviceError, NotNestedError
+from tawt_sklearn.exceptions import (
+    DataError,
+    DataWarning,
+    DeviceError,
+    NotNestedError,
+    TrainingError,
+)
 
 
 def fitted_attributes(estimator) -> list[str]:
@@ -54,6 +61,15 @@ def test_one_class(X, y, quick):
     refuses(quick(), X, np.ones(len(X), int), DataError, "at least two classes in y. Got one: .*1")
 
 
+def test_labels_of_several_kinds(X, y, quick):
+    mixed = y.astype(object).where(y == 0, "dead")
+    refuses(quick(), X, mixed, DataError, r"labels of one kind. Got int and str.*astype\(str\)")
+
+
+def test_one_label_for_all(X, y, quick):
+    refuses(quick(), X, "died", DataError, "one label for each of the 160 rows.*Got one str")
+
+
 def test_continuous_labels(X, y, quick):
     refuses(quick(), X, np.linspace(0, 1, len(X)), ValueError, "Unknown label type")
 
@@ -66,6 +82,19 @@ def test_two_columns_of_labels(X, y, quick):
 def test_all_histories_empty(X, y, quick):
     empty = X.assign(events=X["events"].events.until(-1e9))
     refuses(quick(), empty, y, DataError, "empty")
+
+
+def test_columns_of_the_same_name(X, y, quick):
+    twice = X.set_axis(["age", "age", "unit", "events"], axis=1)
+    for frame in (twice, TripletSequencer().fit_transform(X).set_axis(twice.columns, axis=1)):
+        refuses(quick(), frame, y, DataError, "different names. Got 'age' more than once")
+
+
+def test_no_rows(X, y, quick):
+    clf = quick().fit(X, y)
+    with pytest.raises(DataError, match="at least one row of X. Got a frame with 0 rows"):
+        clf.predict(X.iloc[:0])
+    refuses(quick(), X.iloc[:0], y.iloc[:0], DataError, "0 histories")
 
 
 def test_a_missing_history(X, y, quick):
@@ -117,6 +146,17 @@ def test_other_columns_at_predict(X, y, quick):
         clf.predict(X.drop(columns="age"))
 
 
+def test_another_number_of_columns_without_names(X, y, quick):
+    clf = quick().fit(X.set_axis(range(4), axis=1), y)
+    with pytest.raises(ValueError, match="X has 5 features, but.*expecting 4"):
+        clf.predict(X.assign(more=1).set_axis(range(5), axis=1))
+
+
+def test_names_that_scikit_learn_refuses_leave_nothing_behind(X, y, quick):
+    tokens = TripletSequencer().fit_transform(X).set_axis([0, "sex", "unit", "events"], axis=1)
+    refuses(quick(), tokens, y, TypeError, "only supported if all input features have string names")
+
+
 def test_tokens_of_another_vocabulary(X, y, quick):
     sequencer = TripletSequencer().fit(X)
     clf = quick().fit(sequencer.transform(X), y)
@@ -141,6 +181,44 @@ def test_bad_parameters(X, y, quick, parameter, value):
 
 def test_a_scorer_that_does_not_exist(X, y, quick):
     refuses(quick(scoring="auroc", early_stopping=True), X, y, ValueError, "roc_auc.*Got 'auroc'")
+
+
+def test_what_is_no_callback(X, y, quick):
+    for given in (3, ("count", 3)):
+        refuses(quick(callbacks=[given]), X, y, ValueError, "skorch callbacks or pairs.*Got .*3")
+
+
+@pytest.mark.parametrize("name", ["callbacks", "criterion", "device", "module", "train_split"])
+def test_net_params_do_not_replace_what_the_estimator_builds(X, y, quick, name):
+    clf = quick(net_params={name: None})
+    refuses(clf, X, y, ValueError, rf"net_params without.*Got \['{name}'\].*early_stopping")
+
+
+def test_training_that_diverges(X, y, quick):
+    clf = quick(learning_rate=1e8, min_steps=40)
+    refuses(clf, X, y, TrainingError, "Got train_loss nan.*Lower the learning rate")
+
+
+def test_a_holdout_that_the_scorer_cannot_judge(X, y, quick):
+    rare = pd.Series(np.arange(len(X)) == 7, index=X.index)
+    clf = quick(early_stopping=True, scoring="average_precision", validation_fraction=0.001)
+    refuses(clf, X, rare, DataError, "validation_fraction=0.001 of 159 labels")
+
+
+def test_times_too_large_for_single_precision(X, y, quick):
+    clf = quick().fit(X, y)
+    array = X["events"].array
+    far = X.assign(events=array._replace(end=np.full(len(X), 1e30)))
+    with pytest.raises(DataError, match="finite scores. Got others for 160 rows.*position 0"):
+        clf.predict_proba(far)
+
+
+def test_an_interrupted_fit_leaves_nothing_behind(X, y, quick):
+    class Interrupt(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    refuses(quick(callbacks=[Interrupt()]), X, y, KeyboardInterrupt, "")
 
 
 def test_a_failed_refit_leaves_the_first_fit_as_it_was(X, y, quick):

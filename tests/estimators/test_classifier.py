@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -79,6 +80,28 @@ def test_members_do_not_depend_on_n_jobs(X, y, quick):
     np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
 
 
+def test_members_do_not_depend_on_the_kind_of_workers(X, y, quick):
+    """Nested parallel calls run in threads, which share torch's random state."""
+    one = quick(n_ensemble=3).fit(X, y)
+    with parallel_config(backend="threading"):
+        threads = quick(n_ensemble=3, n_jobs=3).fit(X, y)
+    np.testing.assert_array_equal(one.predict_proba(X), threads.predict_proba(X))
+
+
+def test_members_have_callbacks_of_their_own(X, y, quick):
+    class Count(Callback):
+        def initialize(self):
+            self.epochs_ = getattr(self, "epochs_", 0)
+            return self
+
+        def on_epoch_end(self, net, **kwargs):
+            self.epochs_ += 1
+
+    counter = Count()
+    nets = quick(n_ensemble=2, callbacks=[counter]).fit(X, y).nets_
+    assert [dict(net.callbacks_)["Count"].epochs_ for net in nets] == [2, 2]
+
+
 def test_global_random_state_and_threads_are_untouched(X, y, quick):
     np.random.seed(3)  # noqa: NPY002
     torch.manual_seed(3)
@@ -130,6 +153,18 @@ def test_more_codes_than_feature_patches(X, y, quick):
     np.testing.assert_allclose(
         clf.predict_proba(X.iloc[order]), clf.predict_proba(X)[order], atol=1e-5
     )
+    np.testing.assert_allclose(clf.predict_proba(X.iloc[:1]), clf.predict_proba(X)[:1], atol=1e-5)
+
+
+def test_a_pickle_holds_no_patients_and_no_state_of_the_optimizer(X, y, quick):
+    clf = quick(early_stopping=True, validation_fraction=0.5).fit(X, y)
+    (net,) = clf.nets_
+    assert net.train_split is None and not net.optimizer_.state
+    without = quick(max_epochs=clf.n_iter_).fit(X, y)
+    size = len(pickle.dumps(clf))
+    assert size < 1.05 * len(pickle.dumps(without))
+    weights = sum(p.nbytes for p in net.module_.parameters())
+    assert size < weights + 80_000  # preparation and history
 
 
 def test_pickling_and_cloning(X, y, quick):
@@ -159,6 +194,56 @@ def test_callbacks_and_net_params_reach_the_net(X, y, quick):
     counter = Count()
     clf = quick(callbacks=[("count", counter)], net_params={"max_epochs": 3}).fit(X, y)
     assert clf.n_iter_ == 3 and counter.epochs_ == 3
+
+
+def test_numpy_numbers_as_parameters(X, y, quick):
+    given = {"d_model": 8, "n_heads": 2, "n_windows": 4, "batch_size": 16, "n_average": 2}
+    numbers = {name: np.int64(value) for name, value in given.items()}
+    np.testing.assert_array_equal(
+        quick(**numbers).fit(X, y).predict_proba(X), quick(**given).fit(X, y).predict_proba(X)
+    )
+
+
+@pytest.mark.parametrize("names", [range(4), pd.MultiIndex.from_product([["a"], range(4)])])
+def test_names_that_are_no_strings(X, y, quick, names):
+    p = quick().fit(X, y).predict_proba(X)
+    other = X.set_axis(names, axis=1)
+    np.testing.assert_array_equal(quick().fit(other, y).predict_proba(other), p)
+
+
+def test_a_series_of_histories_is_a_frame_of_one_column(X, y, quick):
+    clf = quick().fit(X["events"], y)
+    assert clf.feature_names_in_.tolist() == ["events"] and clf.n_features_in_ == 1
+    p = clf.predict_proba(X["events"])
+    for same in (X[["events"]], X["events"].array):
+        np.testing.assert_array_equal(clf.predict_proba(same), p)
+
+
+def test_a_clock_that_starts_far_away(quick):
+    """Hours since 1970 are as good as hours since admission, and float32 does not blur them."""
+    rng = np.random.default_rng(0)
+    n, E = 60, 1200
+    events = pd.DataFrame(
+        {
+            "subject_id": np.repeat(np.arange(n), E // n),
+            "time": np.sort(rng.uniform(0, 48, (n, E // n))).ravel(),
+            "code": rng.choice(["a", "b"], E),
+            "value": rng.normal(size=E),
+        }
+    )
+    clf = quick(sequencer=TripletSequencer(time_origin="zero"), min_steps=30)
+    p = []
+    for shift in (2.0**19, 2.0**20, -(2.0**20)):
+        X = nest_events(events.assign(time=events["time"] + shift))
+        p.append(clf.fit(X, np.arange(n) % 2).predict_proba(X)[:, 1])
+    np.testing.assert_allclose(p[0], p[1], atol=1e-4)
+    np.testing.assert_allclose(p[0], p[2], atol=1e-4)
+    assert len(np.unique(p[0])) == n
+
+
+def test_events_after_the_stated_end(X, y, quick):
+    early = X.assign(events=X["events"].array._replace(end=np.full(len(X), -1e5)))
+    assert np.isfinite(quick().fit(X, y).predict_proba(early)).all()
 
 
 def test_an_empty_history_is_predicted(X, y, quick):

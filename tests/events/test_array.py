@@ -98,6 +98,7 @@ def test_replace_shares_the_rest(array):
         ({"code": [0]}, r"as many entries in code as in time \(5\). Got 1"),
         ({"text": [0]}, r"as many entries in text as in time \(5\). Got 1"),
         ({"offsets": [1, 2, 2, 5, 5]}, "offsets to start with 0"),
+        ({"code": [0.5] * 5}, "Expected integers as ids and offsets. Got float64"),
         ({"offsets": [0, 2, 1, 5, 5]}, "offsets to start with 0, never to fall"),
         ({"offsets": [0, 2, 2, 3, 3]}, r"number of events \(5\). Got 0 to 3"),
         ({"offsets": []}, "Got no offsets"),
@@ -530,6 +531,12 @@ def test_clock_reads_scalars_strings_and_other_zones():
     assert dtype.to_clock(pd.Series(forms[:1], index=[7])).tolist() == [1.0]
     assert EventsDtype("h", "naive").to_clock(np.datetime64("1970-01-02")) == 24.0
     assert EventsDtype("h").to_clock([1, None]).tolist()[0] == 1.0
+    assert EventsDtype("h").to_clock(np.array(1.5)) == 1.5
+
+
+def test_time_differences_are_numbers():
+    assert EventsDtype("h").to_clock(pd.Timedelta("90min")) == 1.5
+    assert EventsDtype("min").to_clock([pd.Timedelta("90s"), pd.NaT]).tolist()[0] == 1.5
 
 
 @pytest.mark.parametrize(
@@ -537,7 +544,9 @@ def test_clock_reads_scalars_strings_and_other_zones():
     [
         (EventsDtype("h"), pd.Timestamp("2020-01-01"), "Expected numbers as times.*units of 'h'"),
         (EventsDtype("h"), ["2020-01-01"], "Expected numbers as times"),
-        (EventsDtype("h"), [pd.Timedelta("1h")], "Expected numbers as times.*timedelta64"),
+        (EventsDtype("step"), [pd.Timedelta("1h")], "known length for time differences.*'step'"),
+        (EventsDtype("h"), np.ones((3, 1)), r"flat list of values as times.*shape \(3, 1\)"),
+        (EventsDtype("h"), pd.DataFrame({"a": [1.0]}), "Give one column"),
         (EventsDtype("h"), [True], "Expected numbers as times.*bool"),
         (EventsDtype("h", "UTC"), 3.0, "Expected datetimes as times.*Got float64 values such as 3"),
         (EventsDtype("h", "UTC"), [pd.Timedelta("1h")], "Expected datetimes as times"),

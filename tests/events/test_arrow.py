@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tawt_sklearn.events import EventsArray, EventsDtype
+from tawt_sklearn.events import EventsArray, EventsDtype, as_events
 from tawt_sklearn.events.arrow import TOKENS, from_arrow, to_arrow
 from tawt_sklearn.exceptions import DataError
 
@@ -123,9 +123,28 @@ def test_parquet_restores_the_dtype(full, clock):
     assert again.array.equals(full)
 
 
-def test_window_of_an_empty_history_is_lost(full):
-    again = through_parquet(full._replace(end=[24.0, 6.0, 48.0, np.nan])).array
-    np.testing.assert_array_equal(again.end, [24.0, np.nan, 48.0, np.nan])
+def test_an_empty_history_keeps_its_window(full):
+    full = full._replace(end=[24.0, 6.0, 48.0, np.nan])
+    again = through_parquet(full).array
+    assert again.equals(full) and again.lengths.tolist() == [2, 0, 3, 0]
+    # To others it is a record of nothing but the window.
+    record = {"time": None, "code": None, "value": None, "text": None, "start": 0.0, "end": 6.0}
+    starts = full._replace(start=[0.0, 0.0, np.nan, np.nan])
+    assert pa.array(starts).to_pylist()[1] == [record]
+    assert EventsDtype().__from_arrow__(pa.array(starts)).equals(starts)
+    assert EventsDtype().__from_arrow__(pa.array(starts[1:2])).equals(starts[1:2])
+
+
+@pytest.mark.parametrize("library", ["polars", "arrow", "arrow dtype"])
+def test_columns_come_back_from_other_libraries(full, tokens, library):
+    for array in (full._replace(end=[24.0, 6.0, 48.0, np.nan]), tokens):
+        table = pa.Table.from_pandas(pd.DataFrame({"events": array}))
+        if library == "polars":
+            table = pl.from_arrow(table)
+        elif library == "arrow dtype":
+            table = table.to_pandas(types_mapper=pd.ArrowDtype)
+        again = as_events(table)["events"].array
+        assert again.dtype == array.dtype and again.equals(array)
 
 
 def test_integer_codes_stay_integers(array):

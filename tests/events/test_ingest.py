@@ -424,6 +424,25 @@ def test_times_that_are_none(times, message):
         nest_events(frame)
 
 
+def test_a_time_zone_without_a_name():
+    class Unnamed(dt.tzinfo):
+        def utcoffset(self, when):
+            return dt.timedelta(hours=1)
+
+        def dst(self, when):
+            return None
+
+        def tzname(self, when):
+            return None
+
+    stamps = pd.DatetimeIndex(["2020-01-01"]).tz_localize(Unnamed())
+    frame = pd.DataFrame({"subject_id": 1, "code": "a", "value": 1.0, "time": stamps})
+    with pytest.raises(
+        DataError, match=r"time zone of 'time' to have a name .*tz_convert\('UTC'\)"
+    ):
+        nest_events(frame)
+
+
 @pytest.mark.parametrize("times", [[dt.timedelta(1)], [dt.datetime(2020, 1, 1)]])
 def test_a_step_has_no_length(times):
     frame = pd.DataFrame({"subject_id": 1, "code": "a", "value": 1.0, "time": times})
@@ -432,8 +451,15 @@ def test_a_step_has_no_length(times):
 
 
 def test_an_unknown_time_unit(long):
-    with pytest.raises(DataError, match="Got 'hours'"):
-        nest_events(long, time_unit="hours")
+    for frame in (long, long.assign(time=pd.to_timedelta(long["time"], unit="h"))):
+        with pytest.raises(DataError, match="Got 'hours'"):
+            nest_events(frame, time_unit="hours")
+
+
+def test_codes_that_do_not_fit_into_int64(long):
+    for code in (np.full(len(long), 2**63 + 1, dtype=np.uint64), [2**70] * len(long)):
+        with pytest.raises(DataError, match=r"64 bits with a sign. Got .*\.astype\(str\)"):
+            nest_events(long.assign(code=code))
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NaT])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
@@ -66,6 +67,8 @@ def test_rows_do_not_see_each_other(make_batch, max_feature_patches):
     net = backbone(n_categories=3, n_static_numeric=1, max_feature_patches=max_feature_patches)
     whole = net(batch).cls
     torch.testing.assert_close(net(rows(batch, [4, 0])).cls, whole[[4, 0]])
+    for row in range(5):  # alone, too: row 2 has no events, and so no code in any place
+        torch.testing.assert_close(net(rows(batch, [row])).cls, whole[[row]])
 
 
 def test_a_row_without_events_is_encoded(make_batch):
@@ -163,7 +166,7 @@ def test_every_parameter_learns(make_batch):
     )
     torch.manual_seed(0)
     net = DualPatchPredictor(
-        n_outputs=2,
+        prior=[-0.5, -1.0],
         code_dropout=0.2,
         window_dropout=0.3,
         head_dropout=0.1,
@@ -178,7 +181,9 @@ def test_every_parameter_learns(make_batch):
             "n_heads": 2,
         },
     )
-    net(batch).square().sum().backward()
+    assert torch.equal(net.eval()(batch)[0], torch.tensor([-0.5, -1.0]))  # where it starts
+    nn.init.normal_(net.head.layers[-1].weight)  # at zero nothing before it has a gradient
+    net.train()(batch).square().sum().backward()
     idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
 

@@ -41,6 +41,27 @@ def test_reads_yaml_with_integer_codes(tmp_path):
     assert set(load_codebook(path)) == {"220045", "note"}
 
 
+def test_yaml_takes_codes_as_they_are_written(tmp_path):
+    path = tmp_path / "codes.yaml"
+    path.write_text("NO: {factor: 1e-3}\n010: {factor: -2.5E+1}\n2020-01-01: {log: true}\n~:\n")
+    rules = load_codebook(path)
+    assert list(rules) == ["NO", "010", "2020-01-01", "~"]
+    assert [rule.factor for rule in rules.values()] == [0.001, -25.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("twice.json", '{"HR": {"factor": 2}, "HR": {"factor": 3}}'),
+        ("twice.yaml", "HR: {factor: 2}\nHR: {factor: 3}\n"),
+    ],
+)
+def test_no_rule_of_a_file_hides_another(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="'HR' is there twice, keep one"):
+        load_codebook(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -89,6 +110,12 @@ def test_faulty_files(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
     with pytest.raises(DataError, match="is not valid yaml"):
+        load_codebook(broken)
+    broken.write_text("[a, b]: {}")
+    with pytest.raises(DataError, match="is not valid yaml: expected names as keys, got list"):
+        load_codebook(broken)
+    broken.write_text("")
+    with pytest.raises(DataError, match="should hold one mapping of code to rule. Got NoneType"):
         load_codebook(broken)
     broken.write_text("- HR\n- Temp\n")
     with pytest.raises(DataError, match="should hold one mapping of code to rule. Got list"):

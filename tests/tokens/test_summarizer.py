@@ -208,7 +208,7 @@ def test_tokenised_columns_are_summarised_as_they_are(cohort_with_texts):
     tokens = TripletSequencer().fit_transform(cohort_with_texts)
     summarizer = EventSummarizer(statistics=["count", "mean"], static="drop").fit(tokens)
     names = summarizer.get_feature_names_out()
-    assert "c1__mean" in names and "c1=t0__count" in names and "[MISSING]__count" in names
+    assert "c1__mean" in names and "c1=t0__count" in names and "_MISSING___count" in names
     table = summarizer.transform(tokens)
     raw = EventSummarizer(statistics=["count"], static="drop").fit_transform(cohort_with_texts)
     np.testing.assert_array_equal(table["c1__count"], raw["c1__count"])

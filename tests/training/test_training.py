@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from tawt_sklearn.exceptions import DeviceError
-from tawt_sklearn.training.callbacks import AverageCheckpoints, ValidationScore
+from tawt_sklearn.exceptions import DataError, DeviceError, TrainingError
+from tawt_sklearn.training.callbacks import (
+    AverageCheckpoints,
+    StopWhenDiverged,
+    ValidationScore,
+)
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.schedule import WarmupCosine
 from tawt_sklearn.training.seeding import isolated_torch
@@ -44,6 +50,18 @@ def test_holdout_is_stratified_and_complete():
     assert np.bincount(target[out]).tolist() == [16, 3, 1]
     again = holdout(target, 0.2, np.random.RandomState(1))[1]
     assert not np.array_equal(out, again)
+
+
+def test_every_class_keeps_a_row_to_learn_from():
+    target = np.array([0] * 10 + [1] * 2 + [2])
+    kept, out = holdout(target, 0.99, np.random.RandomState(0))
+    assert np.bincount(target[kept]).tolist() == [1, 1, 1]
+    assert sorted([*kept, *out]) == list(range(13))
+
+
+def test_a_fraction_that_holds_out_nothing():
+    with pytest.raises(DataError, match="validation_fraction=0.01 of 20 labels.*early_stopping"):
+        holdout(np.repeat([0, 1], [20, 9]), 0.01, np.random.RandomState(0))
 
 
 def test_checkpoints_of_the_best_epochs_are_averaged():
@@ -84,6 +102,31 @@ def test_the_validation_score(scoring, expected):
     assert net.history[-1]["valid_score"] == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:Only one class:sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize(
+    "scoring, labels, n_classes, message",
+    [
+        ("roc_auc", [0, 0], 2, r"nan from scoring='roc_auc'; held out are \{'alive': 2\}"),
+        ("f1", [0, 1, 2], 3, "Got 'f1', which says: .*multiclass.*neg_log_loss"),
+    ],
+)
+def test_a_scorer_that_cannot_judge_the_held_out_labels(scoring, labels, n_classes, message):
+    net = SimpleNamespace(history=FakeHistory([{"epoch": 1, "valid_loss": 0.5}]))
+    scorer = ValidationScore(scoring, np.array(["alive", "dead", "moved"])[:n_classes])
+    scorer.on_epoch_begin(net)
+    batch = (None, torch.tensor(labels))
+    scorer.on_batch_end(net, batch=batch, y_pred=torch.zeros(len(labels), n_classes))
+    with pytest.raises(DataError, match=message):
+        scorer.on_epoch_end(net, dataset_valid=object())
+
+
+@pytest.mark.parametrize("record", [{"train_loss": np.nan}, {"train_loss": 1, "valid_loss": np.inf}])
+def test_a_loss_that_is_no_number_ends_training(record):
+    net = SimpleNamespace(history=FakeHistory([{"epoch": 4, **record}]), lr=0.1)
+    with pytest.raises(TrainingError, match=r"epoch 4: training diverged.*rate \(now 0.1\)"):
+        StopWhenDiverged().on_epoch_end(net)
+
+
 def test_torch_is_left_as_it_was():
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -93,6 +136,29 @@ def test_torch_is_left_as_it_was():
     with isolated_torch(0, torch.device("cpu"), n_threads=None):
         assert torch.equal(first, torch.rand(3))
     assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_torch_is_left_as_it_was_by_a_failure():
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(RuntimeError), isolated_torch(0, torch.device("cpu"), n_threads=1):
+        torch.rand(3)
+        raise RuntimeError
+    assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_threads_do_not_draw_from_each_others_random_state():
+    def draw(seed):
+        with isolated_torch(seed, torch.device("cpu"), n_threads=1):
+            numbers = []
+            for _ in range(20):
+                numbers.append(torch.rand(2))
+                time.sleep(1e-4)  # lets another thread in
+            return torch.stack(numbers)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(4)))
+    for seed, numbers in enumerate(together):
+        assert torch.equal(numbers, draw(seed))
 
 
 def test_auto_takes_the_best_device_there_is():
