@@ -130,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocol", choices=("a-to-b", "cv"), default="a-to-b")
     parser.add_argument("--only", help="run only models whose name contains this")
+    parser.add_argument("--skip", help="leave out models whose name contains this")
     parser.add_argument("--jobs", type=int, default=2, help="workers for LightGBM and ensembles")
     parser.add_argument("--json", type=Path, help="write every run to this file")
     options = parser.parse_args()
@@ -142,7 +143,7 @@ def main() -> None:
 
     runs = []
     for name, model in models(options.jobs).items():
-        if options.only and options.only not in name:
+        if (options.only and options.only not in name) or (options.skip and options.skip in name):
             continue
         for split in splits(options.protocol, y, sets):
             runs.append({"model": name, **measure(model, X, y, split)})
