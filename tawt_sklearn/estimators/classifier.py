@@ -294,7 +294,6 @@ def _encode(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
             f"at position {int(missing.argmax())}. Drop these rows from X and y."
         )
     try:
-        check_classification_targets(labels)
         classes, target = np.unique(labels, return_inverse=True)
     except TypeError as error:
         kinds = sorted({type(label).__name__ for label in labels})
@@ -302,6 +301,7 @@ def _encode(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
             f"Expected labels of one kind. Got {' and '.join(kinds)}, which have no order among "
             "them. Convert them, for instance with y.astype(str)."
         ) from error
+    check_classification_targets(labels)
     if len(classes) < 2:
         raise DataError(
             f"Expected at least two classes in y. Got one: {classes[0]!r}. The number of classes "

@@ -12,7 +12,7 @@ from pandas.api.extensions import register_series_accessor
 from tawt_sklearn.events import ragged
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.content import Content
-from tawt_sklearn.events.history import label_column
+from tawt_sklearn.events.labels import label_column
 from tawt_sklearn.exceptions import DataError
 
 Field = Literal["time", "code", "value", "text", "row"]
@@ -183,8 +183,8 @@ class EventsAccessor:
         ----------
         times : scalar, array (B,), Series or dict
             One time for all rows or one per row; Series and dict are aligned by the index.
-            Numbers in units of the dtype, or datetimes if the events have datetimes (aware ones
-            are converted to the zone of the events).
+            Numbers in units of the dtype or time differences, or datetimes if the events have
+            datetimes (aware ones are converted to the zone of the events).
 
         Returns
         -------

@@ -21,8 +21,18 @@ import numpy as np
 import pandas as pd
 
 from tawt_sklearn.events import ragged
+from tawt_sklearn.events.arrow_parts import (
+    events_of,
+    labels_from_arrow,
+    labels_to_arrow,
+    list_array,
+    numbers_from_arrow,
+    numbers_to_arrow,
+    times_from_arrow,
+)
 from tawt_sklearn.events.content import Content, concat
 from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.events.labels import as_dictionary
 from tawt_sklearn.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
 
 TOKENS = "tawt_sklearn.tokens"
 WINDOW = ("start", "end")
-_INT32_MAX = np.iinfo(np.int32).max
 
 
 def to_arrow(array: EventsArray) -> Any:
@@ -141,11 +150,11 @@ def _raw_to_arrow(content: Content) -> Any:
 
     children = {
         "time": pa.array(content.time),
-        "code": _labels_to_arrow(content.code, content.codes),
-        "value": _numbers_to_arrow(content.value),
+        "code": labels_to_arrow(content.code, content.codes),
+        "value": numbers_to_arrow(content.value),
     }
     if content.text is not None and content.texts is not None and (content.text >= 0).any():
-        children["text"] = _labels_to_arrow(content.text, content.texts)
+        children["text"] = labels_to_arrow(content.text, content.texts)
     offsets, lengths = content.offsets, np.diff(content.offsets)
     bounds = {name: known for name in WINDOW if (known := getattr(content, name)) is not None}
     bounds = {name: known for name, known in bounds.items() if not np.isnan(known).all()}
@@ -161,12 +170,12 @@ def _raw_to_arrow(content: Content) -> Any:
         lengths = lengths + alone
         offsets = ragged.offsets_from_lengths(lengths)
     for name, known in bounds.items():
-        children[name] = _numbers_to_arrow(np.repeat(known, lengths))
-    return _list_array(offsets, content.isna, children)
+        children[name] = numbers_to_arrow(np.repeat(known, lengths))
+    return list_array(offsets, content.isna, children)
 
 
 def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
-    offsets, isna, fields = _events_of(chunk)
+    offsets, isna, fields = events_of(chunk)
     absent = {"time", "code"} - fields.keys()
     if absent:
         raise DataError(
@@ -175,18 +184,18 @@ def _raw_from_arrow(chunk: Any, dtype: EventsDtype) -> Content:
         )
     bounds: dict[str, np.ndarray | None] = dict.fromkeys(WINDOW)
     for name in bounds.keys() & fields.keys():
-        repeated = _numbers_from_arrow(fields[name], np.float64)
+        repeated = numbers_from_arrow(fields[name], np.float64)
         bounds[name] = ragged.first_of_each(repeated, offsets)
     if bounds.keys() & fields.keys():
         fields, offsets = _without_windows(fields, offsets)
-    time = _times_from_arrow(fields["time"], dtype)
+    time = times_from_arrow(fields["time"], dtype)
     value = np.full(len(time), np.nan, dtype=np.float32)
     if "value" in fields:
-        value = _numbers_from_arrow(fields["value"], np.float32)
-    code, codes = _labels_from_arrow(fields["code"], "code")
+        value = numbers_from_arrow(fields["value"], np.float32)
+    code, codes = labels_from_arrow(fields["code"], "code")
     text, texts = None, None
     if "text" in fields and fields["text"].null_count < len(time):
-        text, texts = _labels_from_arrow(fields["text"], "text")
+        text, texts = labels_from_arrow(fields["text"], "text")
     content = Content(
         time=time,
         code=code,
@@ -227,15 +236,15 @@ def _tokens_to_arrow(dtype: EventsDtype, content: Content) -> Any:
     children = {
         "time": pa.array(content.time),
         "token": pa.array(content.code),
-        "value": _numbers_to_arrow(content.value),
+        "value": numbers_to_arrow(content.value),
     }
     if content.text is not None:
         children["category"] = pa.array(content.text)
     rows = {
-        name: _numbers_to_arrow(np.full(len(content), np.nan) if bound is None else bound)
+        name: numbers_to_arrow(np.full(len(content), np.nan) if bound is None else bound)
         for name, bound in zip(WINDOW, (content.start, content.end), strict=True)
     }
-    rows["events"] = _list_array(content.offsets, content.isna, children)
+    rows["events"] = list_array(content.offsets, content.isna, children)
     mask = None if content.isna is None else pa.array(content.isna)
     storage = pa.StructArray.from_arrays(list(rows.values()), names=list(rows), mask=mask)
     header = {
@@ -250,18 +259,18 @@ def _tokens_to_arrow(dtype: EventsDtype, content: Content) -> Any:
 
 def _tokens_from_arrow(storage: Any, header: dict[str, Any]) -> Content:
     rows = dict(zip((field.name for field in storage.type), storage.flatten(), strict=True))
-    offsets, isna, fields = _events_of(rows["events"])
+    offsets, isna, fields = events_of(rows["events"])
     texts = header["texts"]
     return Content(
-        time=_numbers_from_arrow(fields["time"], np.float64),
+        time=numbers_from_arrow(fields["time"], np.float64),
         code=fields["token"].to_numpy(zero_copy_only=False),
-        value=_numbers_from_arrow(fields["value"], np.float32),
+        value=numbers_from_arrow(fields["value"], np.float32),
         text=None if texts is None else fields["category"].to_numpy(zero_copy_only=False),
         offsets=offsets,
-        codes=ragged.as_dictionary(header["codes"]),
-        texts=None if texts is None else ragged.as_dictionary(texts, what="texts"),
-        start=_known(_numbers_from_arrow(rows["start"], np.float64)),
-        end=_known(_numbers_from_arrow(rows["end"], np.float64)),
+        codes=as_dictionary(header["codes"]),
+        texts=None if texts is None else as_dictionary(texts, what="texts"),
+        start=_known(numbers_from_arrow(rows["start"], np.float64)),
+        end=_known(numbers_from_arrow(rows["end"], np.float64)),
         isna=isna if isna.any() else None,
     )
 
@@ -272,123 +281,3 @@ def _plain_labels(labels: pd.Index) -> list[Any]:
 
 def _known(bound: np.ndarray) -> np.ndarray | None:
     return None if np.isnan(bound).all() else bound
-
-
-# -- parts ----------------------------------------------------------------------------------
-
-
-def _list_array(offsets: np.ndarray, isna: np.ndarray | None, children: dict[str, Any]) -> Any:
-    """List array over a struct of flat children."""
-    import pyarrow as pa
-
-    events = pa.StructArray.from_arrays(list(children.values()), names=list(children))
-    mask = None if isna is None else pa.array(isna)
-    if offsets[-1] > _INT32_MAX:
-        return pa.LargeListArray.from_arrays(pa.array(offsets), events, mask=mask)
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), events, mask=mask)
-
-
-def _events_of(chunk: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Offsets, missing rows, and flat children by name of a list array over a struct."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = chunk.type
-    is_list = any(
-        test(kind)
-        for test in (
-            pa.types.is_list,
-            pa.types.is_large_list,
-            pa.types.is_fixed_size_list,
-            pa.types.is_list_view,
-            pa.types.is_large_list_view,
-        )
-    )
-    if pa.types.is_null(kind):
-        kind = pa.list_(pa.struct({"time": pa.float64(), "code": pa.string()}))
-        chunk = chunk.cast(kind)
-    elif not is_list or not pa.types.is_struct(kind.value_type):
-        raise DataError(
-            "Expected a list of structs with time, code and value per row. "
-            f"Got Arrow data of type {kind}."
-        )
-    isna = chunk.is_null().to_numpy(zero_copy_only=False)
-    lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
-    events = chunk.flatten()
-    if events.null_count:
-        raise DataError(
-            f"Expected no missing events inside a history. Got {events.null_count} null structs. "
-            "Drop them first."
-        )
-    names = [field.name for field in events.type]
-    return (
-        ragged.offsets_from_lengths(lengths),
-        isna,
-        dict(zip(names, events.flatten(), strict=True)),
-    )
-
-
-def _numbers_to_arrow(numbers: np.ndarray) -> Any:
-    """Arrow array with null for NaN."""
-    import pyarrow as pa
-
-    return pa.array(numbers, from_pandas=True)
-
-
-def _numbers_from_arrow(numbers: Any, dtype: Any) -> np.ndarray:
-    import pyarrow as pa
-
-    kind = numbers.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
-        raise DataError(f"Expected numbers. Got Arrow data of type {kind}.")
-    # Through float64: Arrow integers with nulls become floats on their way to numpy.
-    return numbers.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-
-
-def _times_from_arrow(times: Any, dtype: EventsDtype) -> np.ndarray:
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(times.type):
-        time = dtype.to_clock(times.to_pandas())
-    else:
-        time = _numbers_from_arrow(times, np.float64)
-    unknown = int(np.isnan(time).sum())
-    if unknown:
-        raise DataError(f"Expected a time for every event. Got {unknown} events without one.")
-    return time
-
-
-def _labels_to_arrow(ids: np.ndarray, labels: pd.Index) -> Any:
-    import pyarrow as pa
-
-    kind: Any
-    if labels.dtype == np.int64:
-        kind, known = pa.int64(), labels.to_numpy()
-    else:
-        known = labels.to_numpy(dtype=object)
-        longest = max((len(label.encode()) for label in known), default=0)
-        kind = pa.string() if longest * len(ids) <= _INT32_MAX else pa.large_string()
-    return pa.array(known, type=kind).take(pa.array(ids, mask=ids < 0))
-
-
-def _labels_from_arrow(labels: Any, what: str) -> tuple[np.ndarray, pd.Index]:
-    import pyarrow as pa
-
-    if pa.types.is_null(labels.type):
-        labels = labels.cast(pa.string())
-    kind = labels.type.value_type if pa.types.is_dictionary(labels.type) else labels.type
-    if not (
-        pa.types.is_integer(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    ):
-        raise DataError(f"Expected strings or integers as {what}. Got Arrow data of type {kind}.")
-    # Encoded anew in any case: a dictionary may hold unused and repeated labels.
-    plain = labels.cast(pa.int64() if pa.types.is_integer(kind) else pa.large_string())
-    encoded = plain.dictionary_encode()
-    ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    dictionary = encoded.dictionary
-    if pa.types.is_integer(kind):
-        return ids, pd.Index(dictionary.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return ids, pd.Index(dictionary.to_pylist(), dtype="str")

@@ -100,7 +100,7 @@ def _static_frame(static: Any, subject_name: Hashable) -> pd.DataFrame:
         if isinstance(index, pd.MultiIndex):
             got = f"an index of the levels {list(index.names)}"
         else:
-            wrong = index[index.isna() | index.duplicated()]
+            wrong = index[index.isna() | index.duplicated()].tolist()
             got = (
                 f"{plural(len(wrong), 'row')} with a repeated or missing one, such as {wrong[0]!r}"
             )
@@ -174,7 +174,7 @@ def _row_index(keys: pd.Index, times: pd.Series) -> pd.Index:
     index = pd.MultiIndex.from_arrays([keys, times.array], names=[keys.name, times.name])
     if not index.is_unique:
         repeated = index[index.duplicated()]
-        subject, time = repeated[0]
+        subject, time = repeated.tolist()[0]
         raise DataError(
             "Expected every (subject, time) in until= once. Got "
             f"{plural(len(repeated), 'repeated row')}, such as ({subject}, {time}). Drop "

@@ -22,7 +22,7 @@ from tawt_sklearn.events.dtype import (
     is_clock,
     timedeltas_to_numbers,
 )
-from tawt_sklearn.events.ragged import map_ids
+from tawt_sklearn.events.labels import drop_unused, keep_labels, map_ids
 from tawt_sklearn.events.tables import Table, labels_where, plural
 from tawt_sklearn.exceptions import DataError
 
@@ -169,12 +169,13 @@ def _bad_times(column: pd.Series, kind: str) -> DataError:
 def read_codes(column: pd.Series) -> tuple[Ids, pd.Index]:
     """Number the codes of events in sorted order: ids int32 (E,), -1 = missing, and the codes.
 
-    Codes are strings, or whole numbers, which stay int64.
+    Codes are strings, or whole numbers, which stay int64. Blank strings are missing.
     """
     ids, codes = _factorize(column, sort=False)
     kind = pd.api.types.infer_dtype(codes, skipna=True)
     if kind == "string":
         codes = codes.astype("str")
+        ids, codes = keep_labels(ids, codes, codes.str.strip() != "")
     elif kind == "integer" or (kind == "floating" and _all_whole(codes)):
         if len(codes) and codes.max() > np.iinfo(np.int64).max:
             raise DataError(
@@ -290,9 +291,7 @@ def _texts(
     keep = np.asarray(keep, dtype=bool)
     if not keep.any():
         return None, None
-    if not keep.all():
-        ids, labels = map_ids(ids, np.where(keep, np.cumsum(keep) - 1, -1)), labels[keep]
-    return _sorted_labels(ids, labels)
+    return _sorted_labels(*keep_labels(ids, labels, keep))
 
 
 def _bad_values(column: pd.Series, kind: str) -> DataError:
@@ -331,10 +330,7 @@ def _factorize(column: pd.Series, *, sort: bool) -> tuple[Ids, pd.Index]:
         return ids.astype(np.int32), pd.Index(labels)
     category: Ids = column.cat.codes.to_numpy().astype(np.int32)
     categories: pd.Index = column.cat.categories
-    used = np.bincount(category + 1, minlength=len(categories) + 1)[1:] > 0
-    if not used.all():
-        category = map_ids(category, np.where(used, np.cumsum(used) - 1, -1))
-        categories = categories[used]
+    category, categories = drop_unused(category, categories)
     if not sort:
         return category, categories
     return category, pd.CategoricalIndex(categories, dtype=column.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tawt_sklearn.events import ragged
+from tawt_sklearn.events.labels import drop_unused, map_ids, merge_dictionaries
 from tawt_sklearn.exceptions import DataError
 
 Pick = Callable[[np.ndarray], np.ndarray]
@@ -108,10 +109,10 @@ class Content:
 
     def compact(self) -> Content:
         """Without unused dictionary entries; no texts at all if none is used."""
-        code, codes = _drop_unused(self.code, self.codes)
+        code, codes = drop_unused(self.code, self.codes)
         text, texts = self.text, self.texts
         if text is not None and texts is not None:
-            text, texts = _drop_unused(text, texts)
+            text, texts = drop_unused(text, texts)
             if not len(texts):
                 text = texts = None
         return replace(self, code=code, codes=codes, text=text, texts=texts)
@@ -252,14 +253,6 @@ def column(values: Any, dtype: Any, copy: bool) -> np.ndarray:
     return np.array(array) if copy else array
 
 
-def _drop_unused(ids: np.ndarray, labels: pd.Index) -> tuple[np.ndarray, pd.Index]:
-    used = np.bincount(ids + 1, minlength=len(labels) + 1)[1:] > 0
-    if used.all():
-        return ids, labels
-    place = np.cumsum(used, dtype=np.int32) - np.int32(1)
-    return ragged.map_ids(ids, place), labels[used]
-
-
 def _validate_ids(ids: np.ndarray, labels: pd.Index, name: str) -> None:
     if len(ids) and (ids.min() < -1 or ids.max() >= len(labels)):
         raise DataError(
@@ -273,11 +266,10 @@ def _concat_ids(parts: list[tuple[np.ndarray, pd.Index]], what: str) -> tuple[pd
     filled = [labels for ids, labels in parts if len(ids) and len(labels)]
     if not filled:
         filled = [max((labels for _, labels in parts), key=len)]
-    merged, maps = ragged.merge_dictionaries(filled, what=what)
+    merged, maps = merge_dictionaries(filled, what=what)
     remaining = iter(maps)
     mapped = [
-        ragged.map_ids(ids, next(remaining)) if len(ids) and len(labels) else ids
-        for ids, labels in parts
+        map_ids(ids, next(remaining)) if len(ids) and len(labels) else ids for ids, labels in parts
     ]
     return merged, np.concatenate(mapped)
 
@@ -301,7 +293,7 @@ def _ids_in(labels: pd.Index, ids: np.ndarray, own: pd.Index) -> np.ndarray:
     if len(own) == 0:
         return ids
     mapping = labels.get_indexer(own) if len(labels) else np.full(len(own), -1)
-    return ragged.map_ids(ids, np.where(mapping < 0, -2, mapping).astype(np.int32))
+    return map_ids(ids, np.where(mapping < 0, -2, mapping).astype(np.int32))
 
 
 def _label_hashes(ids: np.ndarray, labels: pd.Index) -> np.ndarray:

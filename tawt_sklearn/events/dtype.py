@@ -208,12 +208,12 @@ class EventsDtype(ExtensionDtype):
         >>> EventsDtype("h", "UTC").to_clock(["1970-01-02T00:30+00:00"])
         array([24.5])
         """
-        if (n_axes := np.ndim(values)) > 1:
+        if getattr(values, "ndim", 1) > 1:
             raise DataError(
-                f"Expected one value or a flat list of values as {what}. Got {n_axes} axes, shape "
-                f"{np.shape(values)}. Give one column."
+                f"Expected one value or a flat list of values as {what}. Got {values.ndim} axes, "
+                f"shape {values.shape}. Give one column."
             )
-        if isinstance(values, np.ndarray) and n_axes == 0:
+        if isinstance(values, np.ndarray) and values.ndim == 0:
             values = values[()]
         array = pd.Series([values] if _is_scalar(values) else values).reset_index(drop=True)
         if self._timezone is None:

@@ -8,9 +8,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import pandas as pd
 
-from tawt_sklearn.events import ragged
 from tawt_sklearn.events.content import FIELDS, Content, column
 from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.events.labels import as_dictionary
 
 T = TypeVar("T", bound="FlatEvents")
 
@@ -71,8 +71,8 @@ class FlatEvents:
             value=column(value, np.float32, copy),
             text=None if text is None else column(text, np.int32, copy),
             offsets=column(offsets, np.int64, copy),
-            codes=ragged.as_dictionary(codes),
-            texts=None if texts is None else ragged.as_dictionary(texts, what="texts"),
+            codes=as_dictionary(codes),
+            texts=None if texts is None else as_dictionary(texts, what="texts"),
             start=None if start is None else column(start, np.float64, copy),
             end=None if end is None else column(end, np.float64, copy),
             isna=None if isna is None else column(isna, np.bool_, copy),

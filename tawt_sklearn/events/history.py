@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from tawt_sklearn.events.labels import label_column, labels_of
+
 if TYPE_CHECKING:
     from tawt_sklearn.events.dtype import EventsDtype
 
@@ -178,31 +180,6 @@ class EventHistory:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
-
-
-def labels_of(ids: np.ndarray, labels: pd.Index) -> np.ndarray:
-    """Labels by id: int64 where all are integers, else objects with None for id -1."""
-    if labels.dtype == np.int64 and not (ids < 0).any():
-        return labels.to_numpy()[ids]
-    result = np.full(len(ids), None, dtype=object)
-    known = ids >= 0
-    result[known] = labels.take(ids[known]).to_numpy(dtype=object)
-    return result
-
-
-def label_column(ids: np.ndarray, labels: pd.Index) -> Any:
-    """Labels by id as a column: str (NaN for id -1), int64, or Int64 if an integer is missing."""
-    missing = bool((ids < 0).any())
-    known: Any
-    if labels.dtype == np.int64:
-        known = pd.array(labels.to_numpy(), dtype="Int64") if missing else labels.to_numpy()
-    else:
-        known = labels.array
-    if len(labels) == 0:
-        known = pd.array(["unused"], dtype="str")
-    if missing:
-        return pd.api.extensions.take(known, ids, allow_fill=True)
-    return known.take(ids)
 
 
 def _same_labels(

@@ -197,7 +197,7 @@ def _read_split(root: Path, split: str) -> pd.Series:
             f"split={split!r} from. Got no such file."
         )
     splits = pq.read_table(file).to_pandas()
-    members = splits.loc[splits["split"] == split].iloc[:, 0]
+    members = splits.loc[splits["split"] == split].drop(columns="split").iloc[:, 0]
     if not len(members):
         raise DataError(
             f"Expected split to be one of {sorted(splits['split'].unique())}. Got {split!r}."

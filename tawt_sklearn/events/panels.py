@@ -77,7 +77,7 @@ def _from_steps(steps: NDArray[Any], lengths: NDArray[np.int64]) -> EventsArray:
 
 def _numbers(values: NDArray[Any]) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     if values.dtype.kind == "f":
         return values
     if values.dtype.kind in "biuO":

@@ -6,14 +6,10 @@ and ends with ``E``. Everything here is plain numpy, with no loop over rows or e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from tawt_sklearn.events.order import stable_order
-from tawt_sklearn.exceptions import DataError
 
 
 def offsets_from_lengths(lengths: ArrayLike) -> np.ndarray:
@@ -213,109 +209,3 @@ def searchsorted_within(
             right = time[middle] <= bound[open_]
         low[open_[right]] = middle[right] + 1
         high[open_[~right]] = middle[~right]
-
-
-def as_dictionary(labels: object, *, what: str = "codes") -> pd.Index:
-    """Labels as an Index of strings, of int64, or (tokens only) of both.
-
-    Raises
-    ------
-    DataError
-        Labels of another type, missing or repeated labels.
-    """
-    index = labels if isinstance(labels, pd.Index) else pd.Index(labels)  # type: ignore[call-overload]
-    if isinstance(index.dtype, pd.CategoricalDtype):
-        index = pd.Index(index.to_numpy())
-    if pd.api.types.is_bool_dtype(index.dtype):
-        pass
-    elif pd.api.types.is_integer_dtype(index.dtype):
-        index = index if index.dtype == np.int64 else index.astype(np.int64)
-    elif index.dtype == "str":
-        pass
-    elif pd.api.types.is_string_dtype(index) or index.inferred_type == "empty":
-        # All kinds of strings there are in pandas, objects included.
-        index = index.astype("str")
-    if index.name is not None:
-        index = index.rename(None)
-    strings = isinstance(index.dtype, pd.StringDtype)
-    mixed = index.dtype == object and index.inferred_type == "mixed-integer"
-    if not (index.dtype == np.int64 or strings or mixed):
-        example = f" such as {index[:1].tolist()[0]!r}" if len(index) else ""
-        raise DataError(
-            f"Expected {what} to be strings or integers. Got {index.dtype} labels{example}. "
-            "Convert them with .astype(str)."
-        )
-    if not index.is_unique or index.hasnans:
-        raise DataError(
-            f"Expected the dictionary of {what} to hold each label once and no missing one. "
-            f"Got {len(index)} labels, {index.nunique()} of them different."
-        )
-    return index
-
-
-def merge_dictionaries(
-    dictionaries: Sequence[pd.Index], *, what: str = "codes"
-) -> tuple[pd.Index, list[np.ndarray | None]]:
-    """Union of dictionaries in order of first appearance, and where old ids went.
-
-    Parameters
-    ----------
-    dictionaries : sequence of Index
-        At least one.
-
-    Returns
-    -------
-    merged : Index
-    maps : list of int32 arrays or None
-        ``maps[i][old_id]`` is the id in `merged`; None where ids stay as they are.
-
-    Raises
-    ------
-    DataError
-        Integer and string labels mixed.
-
-    Examples
-    --------
-    >>> merge_dictionaries([pd.Index(["hr", "temp"]), pd.Index(["wbc", "hr"])])
-    (Index(['hr', 'temp', 'wbc'], dtype='str'), [None, array([2, 0], dtype=int32)])
-    """
-    merged = dictionaries[0]
-    different = [index for index in dictionaries if index is not merged]
-    if all(merged.equals(index) for index in different):
-        return merged, [None] * len(dictionaries)
-    filled = [index for index in dictionaries if len(index)]
-    kinds = {index.dtype == np.int64 for index in filled}
-    if len(kinds) > 1:
-        examples = [index[:1].tolist()[0] for index in filled]
-        raise DataError(
-            f"Expected {what} of one type. Got integers and strings: {examples}. Convert one "
-            "side, for example with .astype(str)."
-        )
-    parts, known = [], filled[0] if filled else merged
-    parts.append(known)
-    for index in filled[1:]:
-        if index is not parts[-1] and len(fresh := index[known.get_indexer(index) < 0]):
-            parts.append(fresh)
-            known = known.append(fresh)
-    return known, [_id_map(known, index) for index in dictionaries]
-
-
-def _id_map(merged: pd.Index, index: pd.Index) -> np.ndarray | None:
-    if merged is index or len(index) == 0:
-        return None
-    ids = merged.get_indexer(index).astype(np.int32)
-    return None if np.array_equal(ids, np.arange(len(ids))) else ids
-
-
-def map_ids(ids: np.ndarray, mapping: np.ndarray | None) -> np.ndarray:
-    """Replace dictionary ids by `mapping` (None: unchanged); -1 stays -1.
-
-    Examples
-    --------
-    >>> map_ids(np.array([1, -1, 0], dtype=np.int32), np.array([5, 6], dtype=np.int32))
-    array([ 6, -1,  5], dtype=int32)
-    """
-    if mapping is None:
-        return ids
-    # Index -1 reads the entry appended last.
-    return np.append(mapping, np.int32(-1)).astype(np.int32)[ids]

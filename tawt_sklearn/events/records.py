@@ -12,7 +12,8 @@ import pandas as pd
 from tawt_sklearn.events import ragged
 from tawt_sklearn.events.content import Content
 from tawt_sklearn.events.dtype import VOCABULARY_IN_DATA, EventsDtype, incompatible
-from tawt_sklearn.events.history import EventHistory, labels_of
+from tawt_sklearn.events.history import EventHistory
+from tawt_sklearn.events.labels import as_dictionary, labels_of, map_ids, merge_dictionaries
 from tawt_sklearn.exceptions import DataError
 
 RECORD_FIELDS = ("time", "code", "value", "text", "start", "end")
@@ -129,8 +130,8 @@ def _parse(rows: list[Any], dtype: EventsDtype) -> list[EventHistory]:
     }
     code, code_labels = pd.factorize(flat["code"].to_numpy())
     text, text_labels = pd.factorize(flat["text"].to_numpy())
-    codes = ragged.as_dictionary(code_labels)
-    texts = ragged.as_dictionary(text_labels, what="texts")
+    codes = as_dictionary(code_labels)
+    texts = as_dictionary(text_labels, what="texts")
     value = number["value"].astype(np.float32)
     histories = []
     for begin, end in pairwise(offsets):
@@ -188,9 +189,9 @@ def _join_ids(parts: list[tuple[np.ndarray, pd.Index]], what: str) -> tuple[pd.I
     if not known:
         none = pd.Index([], dtype="str")
         return none, _flat([ids for ids, _ in parts], np.int32)
-    merged, maps = ragged.merge_dictionaries(list(known.values()), what=what)
+    merged, maps = merge_dictionaries(list(known.values()), what=what)
     mapping = dict(zip(known, maps, strict=True))
-    mapped = [ragged.map_ids(ids, mapping.get(id(labels))) for ids, labels in parts]
+    mapped = [map_ids(ids, mapping.get(id(labels))) for ids, labels in parts]
     return merged, _flat(mapped, np.int32)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.arrow import TOKENS, WINDOW, from_arrow
+from tawt_sklearn.events.arrow_parts import is_list
 from tawt_sklearn.events.columns import read_content, read_times
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.history import EventHistory
@@ -183,8 +184,8 @@ def _is_arrow_nested(kind: Any) -> bool:
     if _is_arrow_tokens(kind):
         return True
     if types.is_struct(kind):
-        return kind.num_fields > 0 and all(_is_arrow_list(field.type) for field in kind)
-    return _is_arrow_list(kind) and types.is_struct(kind.value_type)
+        return kind.num_fields > 0 and all(is_list(field.type) for field in kind)
+    return is_list(kind) and types.is_struct(kind.value_type)
 
 
 def _is_arrow_tokens(kind: Any) -> bool:
@@ -194,19 +195,6 @@ def _is_arrow_tokens(kind: Any) -> bool:
 def _is_polars_tokens(column: Any) -> bool:
     dtype = column.dtype
     return hasattr(dtype, "ext_name") and dtype.ext_name() == TOKENS
-
-
-def _is_arrow_list(kind: Any) -> bool:
-    from pyarrow import types
-
-    tests = (
-        types.is_list,
-        types.is_large_list,
-        types.is_fixed_size_list,
-        types.is_list_view,
-        types.is_large_list_view,
-    )
-    return any(test(kind) for test in tests)
 
 
 def _is_nested_object(item: Any) -> bool:

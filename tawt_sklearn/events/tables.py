@@ -135,13 +135,13 @@ class Table:
         found = f"Got the columns {_listed(known)}."
         if given is not None:
             return f"Expected a column {given!r} ({role}=) in {self.what}. {found}"
+        expected = f"Expected a {role} column in {self.what}, called {_listed(wanted, ' or ')}."
+        if self.what != "events":  # nobody can be asked for another name
+            return f"{expected} {found} Rename it."
         remedy = f'Name the column with {role}="...".'
         if role == "value":
             remedy += " If the events carry no values, say so with value=False."
-        return (
-            f"Expected a {role} column in {self.what}, called {_listed(wanted, ' or ')}. "
-            f"{found} {remedy}"
-        )
+        return f"{expected} {found} {remedy}"
 
 
 def library_of(data: Any) -> str:

@@ -71,7 +71,7 @@ def check_like_fit(
             "time_unit."
         )
     integers = has_integer_codes(array)
-    if len(array.time) and integers != integer_codes:
+    if len(array.time) and len(array.codes) and integers != integer_codes:
         kind = {True: "integers", False: "strings"}
         raise DataError(
             f"Expected codes that are {kind[integer_codes]}, as in fit. Got {kind[integers]}. "

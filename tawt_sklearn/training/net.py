@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.training.dataset import EventDataset
+
+
+class TrainingStopped(Exception):
+    """A callback has seen enough, and said so as skorch's do: by a KeyboardInterrupt."""
 
 
 class EventNet(NeuralNet):
@@ -28,6 +33,27 @@ class EventNet(NeuralNet):
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring(name="valid_loss")),
         ]
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            raise TrainingStopped from stop
+
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any
+    ) -> EventNet:
+        """As in skorch, except that Ctrl-C is an error and not the regular end of training.
+
+        Inside a search over parameters skorch would go on with the half-trained net.
+        """
+        if not self.initialized_:
+            self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        with suppress(TrainingStopped):
+            self.fit_loop(X, y, **fit_params)
+        self.notify("on_train_end", X=X, y=y)
+        return self
 
     def infer(self, x: EventBatch, **fit_params: Any) -> Tensor:
         return self.module_(x.to(self.device), **fit_params)

@@ -86,8 +86,13 @@ def train(
         ("average", AverageCheckpoints(recipe.n_average)),
     ]
     if held_out is not None:
+        # A threshold relative to the score would have the wrong sign where scores are negative.
         stopping = EarlyStopping(
-            "valid_score", patience=recipe.patience, lower_is_better=False, sink=_silent
+            "valid_score",
+            patience=recipe.patience,
+            threshold=0.0,
+            lower_is_better=False,
+            sink=_silent,
         )
         callbacks.append(("early_stopping", stopping))
     if label is not None:
@@ -113,10 +118,7 @@ def train(
         **recipe.net_params,
     }
     net = EventNet(make_module, criterion, **settings)
-    net.initialize()
-    net.notify("on_train_begin", X=data, y=None)
-    net.fit_loop(data)  # and not net.fit, which takes Ctrl-C for the regular end of training
-    net.notify("on_train_end", X=data, y=None)
+    net.fit(data, None)
     # What only training needs, held-out rows included, would travel inside every pickle.
     net.train_split = None
     net.optimizer_.state.clear()

@@ -61,6 +61,19 @@ def test_early_stopping_stops(X, y, quick):
     assert clf.fit(X, noise).n_iter_ < 60
 
 
+def test_early_stopping_stops_where_nothing_changes(X, y, quick):
+    clf = quick(max_epochs=30, patience=2, early_stopping=True, learning_rate=1e-12)
+    assert clf.fit(X, y).n_iter_ == 3
+
+
+def test_a_callback_stops_training_in_the_way_of_skorch(X, y, quick):
+    class Enough(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    assert quick(callbacks=[Enough()], max_epochs=9).fit(X, y).n_iter_ == 1
+
+
 @pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", "neg_log_loss"])
 def test_any_scorer_can_watch(X, y, quick, scoring):
     assert (

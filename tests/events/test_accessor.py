@@ -140,6 +140,10 @@ def test_until_keeps_events_at_that_time(events):
     assert cut.isna().tolist() == [False, False, False, True]
     assert cut.events.codes is events.events.codes
     assert events.events.lengths.tolist() == [2, 0, 3, 0]
+    for same in (pd.Timedelta("1h"), np.array(1.0), pd.to_timedelta([1.0] * 4, unit="h")):
+        assert events.events.until(same).equals(cut)
+    with pytest.raises(DataError, match=r"shape \(4, 1\). Give one column"):
+        events.events.until(pd.DataFrame({"prediction_time": [1.0] * 4}))
 
 
 def test_window_is_closed_on_both_sides(events):

@@ -188,6 +188,16 @@ def test_our_own_column_comes_back_from_arrow(frame):
     assert X["events"].events.end[0] == 2.0
 
 
+def test_an_array_of_objects_as_column_transformers_make(frame):
+    X = frame.assign(age=np.arange(len(frame)) * 1.5, sex="f")[["age", "events", "sex"]]
+    again = as_events(X.to_numpy(), name="history")
+    assert again.columns.tolist() == ["x0", "history", "x2"]
+    assert again["history"].array.equals(X["events"].array)
+    assert again["x0"].dtype == np.float64 and again["x2"].tolist() == X["sex"].tolist()
+    with pytest.raises(DataError, match="Expected one column of event histories. Got 2"):
+        as_events(np.stack([X["events"].array, X["events"].array], axis=1))
+
+
 def test_nested_pandas():
     nested_pandas = pytest.importorskip("nested_pandas")
     long = pd.DataFrame({"time": [2.0, 1.0, 5.0], "code": ["a", "b", "a"], "value": [1.0, 2, 3]})
@@ -202,7 +212,7 @@ def test_nested_pandas():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([[{"time": 1.0}]], "Expected a code column in the histories"),
+        ([[{"time": 1.0}]], "Expected a code column in the histories.* Rename it"),
         ([[{"code": "a", "value": 1.0}]], "Expected a time column in the histories"),
         ([[{"time": None, "code": "a"}]], r"have a time \('time'\). Got 1 event without \(row 0"),
         ([[{"time": "x", "code": "a"}]], "Expected numbers, datetimes or time differences"),
@@ -253,6 +263,12 @@ def test_panels_of_any_numbers(dtype):
     array = as_events(panel)["events"].array
     assert array.value.tolist() == [0, 1, 1, 1]
     assert array.value.dtype == np.float32
+
+
+def test_what_is_masked_was_not_measured():
+    panel = np.ma.masked_array([[1, 2, 3], [4, 5, 6]], mask=[[0, 1, 0], [1, 1, 0]])
+    for X in (as_events(panel), as_events(list(panel))):
+        assert X["events"].events.flat("value").tolist() == [1.0, 3.0, 6.0]
 
 
 def test_one_series_per_row():

@@ -456,6 +456,14 @@ def test_an_unknown_time_unit(long):
             nest_events(frame, time_unit="hours")
 
 
+def test_blank_codes_are_missing(long):
+    for kind in ("str", "category"):
+        codes = pd.Series(["hr", "", " ", "hr", None, ""][: len(long)] + ["hr"] * (len(long) - 6))
+        events = nest_events(long.assign(code=codes.astype(kind)))["events"].events
+        assert events.codes.tolist() == ["hr"]
+        assert (events.flat("code") < 0).sum() == 4
+
+
 def test_codes_that_do_not_fit_into_int64(long):
     for code in (np.full(len(long), 2**63 + 1, dtype=np.uint64), [2**70] * len(long)):
         with pytest.raises(DataError, match=r"64 bits with a sign. Got .*\.astype\(str\)"):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from tawt_sklearn import TripletSequencer
+from tawt_sklearn import EventSummarizer, TripletSequencer
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError
 from tawt_sklearn.tokens.vocabulary import Vocabulary
@@ -118,8 +118,9 @@ def test_another_type_of_codes(X):
         TripletSequencer().fit(X).transform(numbers)
     with pytest.raises(DataError, match="codes that are integers, as in fit. Got strings"):
         TripletSequencer().fit(numbers).transform(X)
-    nothing = TripletSequencer().fit(numbers).transform(frame_of([]))  # no codes at all
-    assert nothing["events"].array.lengths.tolist() == [0]
+    for history in ([], [(0, None, 1.0)]):  # no codes at all
+        tokens = TripletSequencer().fit(numbers).transform(frame_of(history))
+        assert tokens["events"].array.code.tolist() == [1] * len(history)
 
 
 def test_infinite_values(X):
@@ -138,6 +139,14 @@ def test_infinite_times():
     )
     frame = pd.DataFrame({"events": array})
     assert_fit_fails(frame, DataError, "Expected finite event times. Got 1")
+
+
+def test_columns_of_one_name(X):
+    X = pd.concat([X, X[["events"]].assign(age=1.0)[["age", "age"]]], axis=1)
+    message = "Expected columns with different names. Got 2 called 'age'. Rename or drop"
+    for estimator in (TripletSequencer(), EventSummarizer()):
+        with pytest.raises(DataError, match=message):
+            estimator.fit(X)
 
 
 def test_faulty_rules(X):

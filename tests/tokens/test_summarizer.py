@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
@@ -267,6 +268,43 @@ def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
+def test_names_are_those_that_boosters_take():
+    codes = ["LAB//WBC, blood", "a:b", "a,b", "a_b", "ICD[9]{1}", '<"x">']
+    X = frame_of([(0, code, 1.0) for code in codes], static={"ward=[A]": ["north, 2"]})
+    table = EventSummarizer(statistics=["mean"]).fit_transform(X)
+    assert table.columns.tolist() == [
+        "__x_>__mean",
+        "ICD_9__1___mean",
+        "LAB//WBC_ blood__mean",
+        "a_b__mean_2",
+        "a_b__mean_3",
+        "a_b__mean",
+        "ward=_A_=north_ 2",
+    ]
+
+
+def test_lightgbm_takes_any_code(cohort):
+    lightgbm = pytest.importorskip("lightgbm")
+    array = cohort["events"].array
+    codes = [f"{code}, [mg/dl]: high" for code in array.codes]
+    X = cohort.assign(events=array._replace(codes=codes))
+    model = make_pipeline(
+        EventSummarizer(), lightgbm.LGBMClassifier(n_estimators=2, verbose=-1, n_jobs=1)
+    )
+    assert model.fit(X, np.arange(len(X)) % 2).predict(X).shape == (len(X),)
+
+
+def test_takes_what_a_column_transformer_makes(X):
+    columns = ColumnTransformer(
+        [("history", TripletSequencer(), ["events"]), ("static", StandardScaler(), ["age"])]
+    )
+    tokens = columns.fit_transform(X)
+    assert isinstance(tokens, np.ndarray) and tokens.dtype == object
+    table = EventSummarizer().fit_transform(tokens)
+    same = EventSummarizer().fit_transform(columns.set_output(transform="pandas").fit_transform(X))
+    np.testing.assert_array_equal(table, same)
+
+
 def test_is_a_good_citizen(X):
     summarizer = EventSummarizer(windows={None: ["count"], 5: ["mean"]})
     assert clone(summarizer).get_params() == summarizer.get_params()
@@ -297,6 +335,7 @@ def test_long_tables(X):
 
 def test_nothing_to_summarise(X):
     assert_fit_fails(frame_of([], []), DataError, "Got 2 histories, all of them empty")
+    assert_fit_fails(frame_of([(0, None, 1.0)]), DataError, "Got only events without one; check")
     assert_fit_fails(X, DataError, "at least min_count=10000 times. Got none", min_count=10_000)
     assert_fit_fails(X.reindex([0, 99]), DataError, r"Got 1 missing \(NA\).*at rows 99")
 

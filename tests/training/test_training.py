@@ -120,7 +120,9 @@ def test_a_scorer_that_cannot_judge_the_held_out_labels(scoring, labels, n_class
         scorer.on_epoch_end(net, dataset_valid=object())
 
 
-@pytest.mark.parametrize("record", [{"train_loss": np.nan}, {"train_loss": 1, "valid_loss": np.inf}])
+@pytest.mark.parametrize(
+    "record", [{"train_loss": np.nan}, {"train_loss": 1, "valid_loss": np.inf}]
+)
 def test_a_loss_that_is_no_number_ends_training(record):
     net = SimpleNamespace(history=FakeHistory([{"epoch": 4, **record}]), lr=0.1)
     with pytest.raises(TrainingError, match=r"epoch 4: training diverged.*rate \(now 0.1\)"):
