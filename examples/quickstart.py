@@ -1,4 +1,4 @@
-"""From a long table of measurements to predicted probabilities, in one minute.
+"""From a long table of measurements to predicted probabilities, in a few minutes.
 
 Runs on a simulated intensive-care cohort, and on the real stays of PhysioNet 2012 where a copy
 lies in the folder that TAWT_DATA names (or in ``../shared/data``).  Prints a table of scores on
@@ -44,7 +44,7 @@ def models() -> dict[str, Pipeline]:
         "TimeAwareClassifier": Pipeline(
             [
                 ("sequence", TripletSequencer()),
-                ("model", TimeAwareClassifier(random_state=0, verbose=1)),
+                ("model", TimeAwareClassifier(n_jobs=2, random_state=0, verbose=1)),
             ]
         ),
     }
@@ -98,7 +98,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 def real_stays() -> tuple[pd.DataFrame, pd.Series] | None:
-    """1,500 stays of PhysioNet 2012, if a local copy is there."""
+    """1,000 stays of PhysioNet 2012, if a local copy is there."""
     home = Path(os.environ.get("TAWT_DATA", HERE.parents[1] / "shared" / "data"))
     if not (home / "physionet2012").is_dir():
         print("No local copy of PhysioNet 2012: simulated stays only (TAWT_DATA names its folder).")
@@ -107,11 +107,11 @@ def real_stays() -> tuple[pd.DataFrame, pd.Series] | None:
         print("PhysioNet 2012 is there as Parquet: pip install pyarrow to include it.")
         return None
     X, y = fetch_physionet2012(data_home=home, sets=("a",), download=False, return_X_y=True)
-    return X.iloc[:1500], y.iloc[:1500]
+    return X.iloc[:1000], y.iloc[:1000]
 
 
 def main() -> None:
-    simulated = make_icu_stays(1500, random_state=0, return_long=True)
+    simulated = make_icu_stays(1000, random_state=0, return_long=True)
     print("A long table, one row for each measurement:")
     print(simulated.events.head(4).to_string(index=False))
 

@@ -93,7 +93,7 @@ def main() -> None:
     tokens = TripletSequencer().fit_transform(X)
     n_events = int(tokens["events"].events.lengths.sum())
     clf = TimeAwareClassifier(
-        d_model=48, n_layers=2, max_epochs=options.epochs, early_stopping=False, random_state=0
+        d_model=48, n_layers=2, max_epochs=options.epochs, n_ensemble=1, random_state=0
     )
     clf.fit(tokens, y)
     ours = n_events / clf.history_["seconds"].median()

@@ -79,8 +79,10 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         What is watched on the held-out labels: ``"loss"`` or the name of a scikit-learn scorer.
     n_average : int, default=3
         Checkpoints whose weights are averaged in the end.
-    n_ensemble : int, default=1
-        Networks trained from different seeds and hold-outs; their log-probabilities are averaged.
+    n_ensemble : int, default=3
+        Networks trained from different seeds (and hold-outs); their log-probabilities are
+        averaged.  The seed is the largest source of error on a few thousand subjects; 1 is
+        enough to search over other parameters.
     n_jobs : int, default=None
         Members of the ensemble that are trained at the same time.  The result does not depend
         on it.
@@ -158,7 +160,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         patience: int = 5,
         scoring: str = "loss",
         n_average: int = 3,
-        n_ensemble: int = 1,
+        n_ensemble: int = 3,
         n_jobs: int | None = None,
         device: str | torch.device | None = "auto",
         random_state: int | np.random.RandomState | None = None,

@@ -59,6 +59,7 @@ def pipeline() -> Pipeline:
                     n_windows=4,
                     max_epochs=2,
                     min_steps=4,
+                    n_ensemble=1,
                     random_state=0,
                     device="cpu",
                 ),

@@ -39,6 +39,7 @@ def quick() -> Callable[..., TimeAwareClassifier]:
             "n_windows": 4,
             "max_epochs": 2,
             "min_steps": 4,
+            "n_ensemble": 1,
             "random_state": 0,
             "device": "cpu",
         }

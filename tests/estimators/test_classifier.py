@@ -282,7 +282,9 @@ def test_it_learns_what_only_the_time_axis_shows():
         }
     )
     X = nest_events(events)
-    clf = TimeAwareClassifier(d_model=16, n_heads=2, max_epochs=10, min_steps=100, random_state=0)
+    clf = TimeAwareClassifier(
+        d_model=16, n_heads=2, max_epochs=10, min_steps=100, n_ensemble=1, random_state=0
+    )
     clf.fit(X.iloc[:160], y[:160])
     assert roc_auc_score(y[160:], clf.predict_proba(X.iloc[160:])[:, 1]) > 0.97
 
