@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tawt_sklearn.nn.backbone import DualPatchBackbone
+from tawt_sklearn.nn.backbone import DualPatchBackbone, RowDropout
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
 from tawt_sklearn.nn.model import DualPatchPredictor
-from tawt_sklearn.nn.patching import TemporalPatches, assign_slots
-from tawt_sklearn.nn.pooling import Readout
+from tawt_sklearn.nn.patching import Patches, TemporalPatches, assign_slots
+from tawt_sklearn.nn.pooling import Readout, mean_token
 
 EDGES = [12.0, 24.0, 36.0]
 
@@ -90,6 +90,43 @@ def test_hidden_events_leave_no_trace(make_batch):
     assert not torch.allclose(net(batch).cls, net(altered).cls)
 
 
+def test_the_unit_of_time_does_not_matter(make_batch):
+    batch = make_batch(n_categories=2)
+    minutes = replace(batch, time=batch.time * 60, age=batch.age * 60, span=batch.span * 60)
+    torch.manual_seed(1)
+    in_minutes = DualPatchBackbone(
+        n_codes=7, n_categories=2, window_edges=[60 * e for e in EDGES], horizon=60 * 48.0,
+        d_model=16, n_heads=2, d_feedforward=32, dropout=0.0,
+    )  # fmt: skip
+    torch.testing.assert_close(
+        in_minutes(minutes).cls, backbone(n_categories=2)(batch).cls, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_places_without_a_code_change_nothing(make_batch):
+    """Histories of a few codes are the same with room for four codes and for six."""
+    batch = make_batch(n_codes=4, n_categories=2)
+    four, six = (backbone(n_categories=2, max_feature_patches=n)(batch) for n in (4, 6))
+    torch.testing.assert_close(four.cls, six.cls)
+    torch.testing.assert_close(mean_token(four.feature), mean_token(six.feature))
+
+
+def test_the_mean_leaves_padding_out():
+    tokens = torch.tensor([[[1.0], [3.0], [99.0]], [[5.0], [99.0], [99.0]]])
+    filled = torch.tensor([[True, True, False], [False, False, False]])
+    assert mean_token(Patches(tokens, filled=filled)).tolist() == [[2.0], [0.0]]
+
+
+def test_dropout_draws_one_mask_for_a_row():
+    torch.manual_seed(0)
+    dropout, x = RowDropout(0.25), torch.ones(400, 3, 50)
+    dropped = dropout(x)
+    torch.testing.assert_close(dropped.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert torch.equal(dropped[:, 0], dropped[:, 2]) and not torch.equal(dropped[0], dropped[1])
+    assert abs(dropped.mean() - 1) < 0.02
+    assert dropout.eval()(x) is x
+
+
 def test_the_time_axis_matters(make_batch):
     """Reversing the order of the values of a row changes what the network says."""
     batch = make_batch()
@@ -160,6 +197,44 @@ def test_hiding_keeps_its_mean_rates_and_hides_whole_codes():
     assert (per_row == per_row[:, :1]).all()  # all events of a code share its fate
 
 
+def test_hiding_hides_whole_windows_of_single_rows():
+    n_rows, times = 300, torch.tensor([1.0, 13.0, 13.5, 40.0])
+    n = n_rows * len(times)
+    batch = EventBatch(
+        row=torch.arange(n_rows).repeat_interleave(len(times)),
+        code=torch.arange(n) % 7,
+        value=torch.zeros(n),
+        observed=torch.ones(n, dtype=torch.bool),
+        category=torch.zeros(n, dtype=torch.int64),
+        time=times.repeat(n_rows),
+        age=torch.zeros(n),
+        span=torch.ones(n_rows),
+        static_numeric=torch.zeros(n_rows, 0),
+        static_category=torch.zeros(n_rows, 0, dtype=torch.int64),
+    )
+    torch.manual_seed(0)
+    hide = HideCodesAndWindows(7, EDGES, code_rate=0.0, window_rate=0.4)
+    visible = hide.visible(batch).view(n_rows, len(times))
+    assert torch.equal(visible[:, 1], visible[:, 2])  # of the same window
+    assert not torch.equal(visible[:, 0], visible[:, 1])
+    assert len(visible.unique(dim=0)) == 8  # every subset of the three windows in some row
+    assert abs((~visible).float().mean() - 0.4) < 0.07
+    # Rates differ between rows: with .4 for each, 36 % would lose none of two windows.
+    assert visible[:, [0, 3]].all(1).float().mean() > 0.38
+
+
+def test_only_training_hides(make_batch):
+    batch = make_batch(mean_events=40)
+    net = DualPatchPredictor(
+        prior=[0.0, 0.0], code_dropout=0.5, window_dropout=0.5, head_dropout=0.0,
+        backbone={"n_codes": 7, "n_categories": 0, "window_edges": EDGES, "horizon": 48.0,
+                  "d_model": 16, "n_heads": 2, "dropout": 0.0},
+    )  # fmt: skip
+    nn.init.normal_(net.head.layers[-1].weight)
+    assert torch.equal(net.eval()(batch), net(batch))
+    assert not torch.allclose(net.train()(batch), net(batch))
+
+
 def test_every_parameter_learns(make_batch):
     batch = make_batch(
         n_rows=16, mean_events=40, n_categories=2, n_static_numeric=1, cardinalities=(3,)
@@ -198,3 +273,5 @@ def test_the_readout_tells_codes_apart(make_batch):
     readout = Readout(7, 16, "dual", 8)
     torch.testing.assert_close(readout(encoded)[:, :48], readout(other)[:, :48])
     assert not torch.allclose(readout(encoded)[:, 48:56], readout(other)[:, 48:56])
+    # The second sum is of the patches before mixing, which are as they were.
+    torch.testing.assert_close(readout(encoded)[:, 56:], readout(other)[:, 56:])
