@@ -81,7 +81,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         bars.append(f'<text x="10" y="{y + 14}" font-weight="bold">{cohort}: AUROC</text>')
         y += 26
         for row in rows.to_dict("records"):
-            width = 480 * (row["AUROC"] - 0.5)
+            width = 480 * max(row["AUROC"] - 0.5, 0.0)
             colour = "#c44e52" if row["model"] == "TimeAwareClassifier" else "#8c9fb1"
             bars += [
                 f'<text x="250" y="{y + 14}" text-anchor="end">{row["model"]}</text>',

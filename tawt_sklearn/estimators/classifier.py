@@ -89,9 +89,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
     random_state : int, RandomState or None, default=None
-    callbacks : list of skorch callbacks, default=None
+    callbacks : list of skorch callbacks or of pairs (name, callback), default=None
+        Where there are several members, each trains with copies (``nets_[k].callbacks_``).
     net_params : dict, default=None
-        Further parameters of the skorch net, by skorch's names.
+        Further parameters of the skorch net, by skorch's names; they override what the
+        parameters above say.
     verbose : int, default=0
         1 shows a progress bar with the loss and the validation score.
 
