@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
@@ -72,5 +73,16 @@ class EventNet(NeuralNet):
         return (groups,), kwargs
 
     def decision(self, dataset: EventDataset) -> NDArray[np.float32]:
-        """Scores (n, n_outputs) for every row of a data set, in its order."""
-        return self.forward(dataset).numpy()
+        """Scores (n, n_outputs) for every row of a data set, in its order.
+
+        The loop is written out because a single row has to be quick: skorch's sets up a data
+        loader and changes the mode of every layer for each batch.
+        """
+        size = self.get_params_for("iterator_valid").get("batch_size", self.batch_size)
+        self.module_.eval()
+        with torch.inference_mode():
+            scores = [
+                self.infer(dataset.batch(np.arange(first, min(first + size, len(dataset))))).cpu()
+                for first in range(0, len(dataset), size)
+            ]
+        return torch.cat(scores).numpy()
