@@ -24,7 +24,7 @@ from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
-from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.net import EventNet, decisions
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Recipe, holdout, train
 
@@ -174,7 +174,7 @@ class TimeAwareEstimator(BaseEstimator):
         """
         data = self.preparation_.dataset(X)
         with isolated_torch(0, torch.device(self.nets_[0].device), n_threads=1):
-            scores = np.stack([net.decision(data) for net in self.nets_]).astype(np.float64)
+            scores = decisions(self.nets_, data).astype(np.float64)
         lost = ~np.isfinite(scores).all(axis=(0, 2))
         if lost.any():
             raise DataError(

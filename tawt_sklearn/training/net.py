@@ -73,16 +73,22 @@ class EventNet(NeuralNet):
         return (groups,), kwargs
 
     def decision(self, dataset: EventDataset) -> NDArray[np.float32]:
-        """Scores (n, n_outputs) for every row of a data set, in its order.
+        """Scores (n, n_outputs) for every row of a data set, in its order."""
+        return decisions([self], dataset)[0]
 
-        The loop is written out because a single row has to be quick: skorch's sets up a data
-        loader and changes the mode of every layer for each batch.
-        """
-        size = self.get_params_for("iterator_valid").get("batch_size", self.batch_size)
-        self.module_.eval()
-        with torch.inference_mode():
-            scores = [
-                self.infer(dataset.batch(np.arange(first, min(first + size, len(dataset))))).cpu()
-                for first in range(0, len(dataset), size)
-            ]
-        return torch.cat(scores).numpy()
+
+def decisions(nets: list[EventNet], dataset: EventDataset) -> NDArray[np.float32]:
+    """Scores of several nets for every row of a data set (n_nets, n, n_outputs).
+
+    The loop is written out because a single row has to be quick: skorch's sets up a data loader
+    and changes the mode of every layer for each batch, and each net would cut its own batches.
+    """
+    size = nets[0].get_params_for("iterator_valid").get("batch_size", nets[0].batch_size)
+    scores = []
+    with torch.inference_mode():
+        for net in nets:
+            net.module_.eval()
+        for first in range(0, len(dataset), size):
+            batch = dataset.batch(np.arange(first, min(first + size, len(dataset))))
+            scores.append(torch.stack([net.infer(batch).cpu() for net in nets]))
+    return torch.cat(scores, dim=1).numpy()
