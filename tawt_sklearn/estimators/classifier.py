@@ -23,8 +23,10 @@ from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.net import EventNet
 
 EARLY_STOPPING_FLOOR = 10_000
-"""Below this many labels a hold-out costs more than early stopping gains: on 2,700 stays of
-PhysioNet 2012 fixed steps on all labels did better than holding out a tenth of them."""
+"""Below this many labels ``early_stopping="auto"`` trains on all of them for a fixed number of
+steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AUROC .845 both ways,
+3 folds), and a smaller hold-out is noisier still.  Gradient boosting in scikit-learn draws the
+same line."""
 
 
 class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
