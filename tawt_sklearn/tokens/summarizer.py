@@ -178,6 +178,15 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         NotNestedError
             X is a long table.
         """
+        before = dict(vars(self))
+        try:
+            return self._learn(X)
+        except Exception:  # whatever it was: no half-fitted estimator stays behind
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _learn(self, X: Any) -> Self:
         plan = read_plan(self.windows, self.statistics)
         frame, position, array = self._read(X, reset=True)
         if not len(array.time):
