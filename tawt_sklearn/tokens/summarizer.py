@@ -178,12 +178,11 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
         NotNestedError
             X is a long table.
         """
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             return self._learn(X)
         except Exception:  # whatever it was: no half-fitted estimator stays behind
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
 
     def _learn(self, X: Any) -> Self:

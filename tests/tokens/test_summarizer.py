@@ -381,3 +381,17 @@ def test_other_clocks_and_codes(X):
 
 def test_statistics_that_need_numbers_are_only_of_numbers():
     assert set(OF_NUMBERS) < set(STATISTICS)
+
+
+def test_a_failed_fit_leaves_the_estimator_as_it_was(X):
+    dated = X.assign(admitted=pd.Timestamp("2020-01-01"))
+    unfitted = EventSummarizer()
+    with pytest.raises(DataError, match="dates"):
+        unfitted.fit(dated)
+    with pytest.raises(NotFittedError):
+        unfitted.transform(X)
+    fitted = EventSummarizer().fit(X)
+    before = fitted.transform(X)
+    with pytest.raises(DataError, match="dates"):
+        fitted.fit(dated)
+    pd.testing.assert_frame_equal(fitted.transform(X), before)
