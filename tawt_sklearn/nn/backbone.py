@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.attention import TimeAwareAttention, log_gap
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.embedding import StaticTokens
 from tawt_sklearn.nn.patching import FeaturePatches, Patches, TemporalPatches
+from tawt_sklearn.nn.static import StaticTokens
 
 Patching = Literal["dual", "time", "feature"]
 

@@ -28,8 +28,6 @@ class EventBatch:
         Time since the row's origin, in the clock's unit; non-decreasing within a row.
     age : (E,) float32
         Time from the event to the row's end, in the clock's unit.
-    span : (B,) float32
-        Time from the row's origin to its end.
     static_numeric : (B, n_numeric) float32
         Scaled static numbers, NaN where missing.
     static_category : (B, n_categorical) int64
@@ -43,12 +41,11 @@ class EventBatch:
     category: Tensor
     time: Tensor
     age: Tensor
-    span: Tensor
     static_numeric: Tensor
     static_category: Tensor
 
     def __len__(self) -> int:
-        return len(self.span)
+        return len(self.static_numeric)
 
     @property
     def n_events(self) -> int:

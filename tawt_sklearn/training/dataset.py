@@ -82,7 +82,6 @@ class EventDataset(Dataset):
             category=torch.from_numpy(category.astype(np.int64)),
             time=torch.from_numpy((time - np.repeat(start, length)).astype(np.float32)),
             age=torch.from_numpy(age.astype(np.float32)),
-            span=torch.from_numpy((end - start).astype(np.float32)),
             static_numeric=torch.from_numpy(self.static_numeric[rows]),
             static_category=torch.from_numpy(self.static_category[rows]),
         )

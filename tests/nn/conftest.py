@@ -44,7 +44,6 @@ def make_batch() -> Callable[..., EventBatch]:
             category=torch.from_numpy(category),
             time=torch.from_numpy(time).to(dtype),
             age=torch.from_numpy(48 - time).to(dtype),
-            span=torch.full((n_rows,), 48.0, dtype=dtype),
             static_numeric=torch.from_numpy(static).to(dtype),
             static_category=torch.from_numpy(
                 np.stack([rng.integers(0, c, n_rows) for c in cardinalities], 1)

@@ -38,7 +38,6 @@ def rows(batch: EventBatch, index: list[int]) -> EventBatch:
     return EventBatch(
         row=row,
         **events,
-        span=batch.span[index],
         static_numeric=batch.static_numeric[index],
         static_category=batch.static_category[index],
     )
@@ -92,7 +91,7 @@ def test_hidden_events_leave_no_trace(make_batch):
 
 def test_the_unit_of_time_does_not_matter(make_batch):
     batch = make_batch(n_categories=2)
-    minutes = replace(batch, time=batch.time * 60, age=batch.age * 60, span=batch.span * 60)
+    minutes = replace(batch, time=batch.time * 60, age=batch.age * 60)
     torch.manual_seed(1)
     in_minutes = DualPatchBackbone(
         n_codes=7, n_categories=2, window_edges=[60 * e for e in EDGES], horizon=60 * 48.0,
@@ -162,7 +161,6 @@ def test_a_window_counts_each_code_once():
             category=torch.zeros(n, dtype=torch.int64),
             time=torch.full((n,), 3.0),
             age=torch.full((n,), 17.0),
-            span=torch.full((1,), 20.0),
             static_numeric=torch.zeros(1, 0),
             static_category=torch.zeros(1, 0, dtype=torch.int64),
         )
@@ -183,7 +181,6 @@ def test_hiding_keeps_its_mean_rates_and_hides_whole_codes():
         category=torch.zeros(n, dtype=torch.int64),
         time=torch.zeros(n),
         age=torch.zeros(n),
-        span=torch.ones(400),
         static_numeric=torch.zeros(400, 0),
         static_category=torch.zeros(400, 0, dtype=torch.int64),
     )
@@ -208,7 +205,6 @@ def test_hiding_hides_whole_windows_of_single_rows():
         category=torch.zeros(n, dtype=torch.int64),
         time=times.repeat(n_rows),
         age=torch.zeros(n),
-        span=torch.ones(n_rows),
         static_numeric=torch.zeros(n_rows, 0),
         static_category=torch.zeros(n_rows, 0, dtype=torch.int64),
     )

@@ -69,7 +69,6 @@ def test_a_batch_holds_the_events_of_its_rows(data):
         time = events.time[there]
         np.testing.assert_allclose(batch.time[here], time - events.start[row], rtol=1e-5)
         np.testing.assert_allclose(batch.age[here], events.end[row] - time, rtol=1e-5, atol=1e-5)
-        assert batch.span[k] == pytest.approx(events.end[row] - events.start[row])
         assert batch.static_numeric[k] == data.static_numeric[row]
     assert (batch.category > 0).any()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from tawt_sklearn.nn.embedding import StaticTokens
+from tawt_sklearn.nn.static import StaticTokens
 from tawt_sklearn.nn.time import Time2Vec
 
 
