@@ -14,9 +14,13 @@ _PUBLIC = {
     "EventSummarizer": "tawt_sklearn.tokens.summarizer",
     "EventsArray": "tawt_sklearn.events.array",
     "EventsDtype": "tawt_sklearn.events.dtype",
+    "MissingMaskEncoder": "tawt_sklearn.tokens.missing",
     "TimeAwareClassifier": "tawt_sklearn.estimators.classifier",
+    "TimeAwareRegressor": "tawt_sklearn.estimators.regressor",
+    "TimeEmbedder": "tawt_sklearn.tokens.embedder",
     "TripletSequencer": "tawt_sklearn.tokens.sequencer",
     "as_events": "tawt_sklearn.events.coerce",
+    "load": "tawt_sklearn.persistence",
     "nest_events": "tawt_sklearn.events.ingest",
     "read_meds": "tawt_sklearn.events.meds",
 }

@@ -27,5 +27,13 @@ class TrainingError(TawtError, ArithmeticError):
     """Training ran into numbers that are not finite; the message says what to change."""
 
 
+class SaveFileError(TawtError, ValueError):
+    """A file cannot be loaded: not one that ``save`` wrote, changed since, or from elsewhere."""
+
+
 class DataWarning(UserWarning):
     """Something in the data was unknown, cut or set aside; nothing was dropped silently."""
+
+
+class TrainingWarning(UserWarning):
+    """Training did not run as asked, yet left a usable estimator."""

@@ -1,32 +1,28 @@
-"""TimeAwareClassifier: event histories in, calibrated class probabilities out."""
+"""TimeAwareClassifier: event histories in, class probabilities out."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, logsumexp
+from scipy.special import expit
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import nn
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
 
-from tawt_sklearn.estimators._base import TimeAwareEstimator
-from tawt_sklearn.estimators._data import Preparation, check_target
-from tawt_sklearn.events.coerce import as_events
+from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
+from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
+from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
+from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
-from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.net import EventNet
-
-EARLY_STOPPING_FLOOR = 10_000
-"""Below this many labels ``early_stopping="auto"`` trains on all of them for a fixed number of
-steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AUROC .845 both ways,
-3 folds), and a smaller hold-out is noisier still.  Gradient boosting in scikit-learn draws the
-same line."""
 
 
 class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
@@ -35,6 +31,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     All events of one code become one token (its exact statistics), all events of one window of
     time another; attention between them knows how far apart in time they are.  Missing values
     are never imputed: what was not measured is information.
+
+    Labels are classes (n,), or zeros and ones (n, k) for several labels that a row may have.
 
     Parameters
     ----------
@@ -70,6 +68,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     weight_decay : float, default=0.01
     warmup_fraction : float, default=0.1
         Share of the steps over which the learning rate rises.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, ``{class: weight}``; ``"balanced"`` gives all classes the same
+        sum.  Probabilities follow the weighted frequencies.
+    calibrate : bool, default=False
+        Scale the probabilities by a temperature learned on the held-out rows of three folds (on
+        ``X_val`` where it is given), which takes three times as long.
     early_stopping : "auto" or bool, default="auto"
         Hold out ``validation_fraction`` of the labels to stop when they do not improve and to
         choose checkpoints.  ``"auto"`` does so from 10,000 labels on; with fewer, all labels
@@ -85,6 +89,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Networks trained from different seeds (and hold-outs); their log-probabilities are
         averaged.  The seed is the largest source of error on a few thousand subjects; 1 is
         enough to search over other parameters.
+    warm_start : bool, default=False
+        ``fit`` goes on from the networks of the last ``fit``, with its vocabulary and scaling.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a running ``fit``, written after every epoch.  A ``fit`` that was
+        killed and is called again with the same parameters and data goes on there, to the same
+        result.  Fits of a search can share the folder; nothing in it is deleted.
     n_jobs : int, default=None
         Members of the ensemble that are trained at the same time.  The result does not depend
         on it.
@@ -92,21 +102,25 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
-        Where there are several members, each trains with copies (``nets_[k].callbacks_``).
+        Those of scikit-learn go to ``set_callbacks``.  Where there are several members, each
+        trains with copies (``nets_[k].callbacks_``).
     net_params : dict, default=None
-        Further parameters of the skorch net, by skorch's names; they override what the
-        parameters above say.
+        Further parameters of the skorch net, by skorch's names, such as ``optimizer``.
     verbose : int, default=0
         1 shows a progress bar with the loss and the validation score.
 
     Attributes
     ----------
     classes_ : (n_classes,) ndarray
-        Labels, sorted.
+        Labels, sorted; 0 to k-1 where there are several labels for each row.
+    temperature_ : float
+        What log-probabilities are divided by; 1 without ``calibrate``.
     nets_ : list of skorch.NeuralNet
         Trained members.
     preparation_ : Preparation
         Fitted sequencer, vocabulary and static columns.
+    target_ : Target
+        What the labels are.
     history_ : pandas.DataFrame
         One row for each member and epoch: losses, validation score, seconds.
     n_iter_ : int
@@ -132,12 +146,13 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     """
 
     classes_: NDArray
-    nets_: list[EventNet]
-    preparation_: Preparation
-    history_: pd.DataFrame
-    n_iter_: int
-    device_: torch.device
-    n_features_in_: int
+    temperature_: float
+
+    _parameter_constraints = {
+        **TimeAwareEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "calibrate": ["boolean"],
+    }
 
     def __init__(
         self,
@@ -159,12 +174,16 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_fraction: float = 0.1,
+        class_weight: dict[Any, float] | str | None = None,
+        calibrate: bool = False,
         early_stopping: str | bool = "auto",
         validation_fraction: float = 0.1,
         patience: int = 5,
         scoring: str = "loss",
         n_average: int = 3,
         n_ensemble: int = 3,
+        warm_start: bool = False,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         device: str | torch.device | None = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -189,12 +208,16 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
+        self.class_weight = class_weight
+        self.calibrate = calibrate
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.scoring = scoring
         self.n_average = n_average
         self.n_ensemble = n_ensemble
+        self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
@@ -203,114 +226,167 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: ArrayLike) -> TimeAwareClassifier:
-        """Learn from histories and labels.
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Go once over some rows, with a learning rate that stays.
+
+        The first call learns the vocabulary, scaling and windows of time; what later rows have
+        beyond them counts as unknown.  Goes on from a ``fit``, too.
 
         Parameters
         ----------
-        X : DataFrame of n rows, or anything :func:`~tawt_sklearn.as_events` takes
-            One row for each subject: an events column, raw or tokenised, and static columns.
-        y : (n,) array or Series
-            Class labels; the index of a Series must be that of ``X``.
+        X, y, sample_weight
+            As in :meth:`fit`.
+        classes : array, optional
+            All classes that further calls may bring; needed in the first call unless ``y`` has
+            them all.
 
         Returns
         -------
         self
-
-        Raises
-        ------
-        NotNestedError
-            ``X`` is a long table with one row for each event.
-        DataError
-            ``y`` does not fit ``X`` or has one class only, or there is nothing to learn from.
-        DeviceError
-            There is no such device.
-        TrainingError
-            Training diverged.
         """
-        device = resolve_device(self.device)
-        self._check_settings()
-        frame = as_events(X)
-        preparation, data = Preparation.fit(frame, self.sequencer, self.n_windows)
-        classes, data.target = _encode(check_target(y, X, len(data)))
-        hold_out = self.early_stopping
-        if hold_out == "auto":
-            hold_out = len(data) >= EARLY_STOPPING_FLOOR
-        nets, history = self._train_members(
-            data,
-            backbone=self._architecture(preparation),
-            criterion=nn.CrossEntropyLoss,
-            prior=np.log(np.bincount(data.target) / len(data)),
-            classes=classes,
-            hold_out=bool(hold_out),
-            device=device,
-        )
-        # Only now: whatever failed above leaves no half-fitted estimator behind.
-        validate_data(self, frame, skip_check_array=True)
-        self.classes_, self.preparation_, self.device_ = classes, preparation, device
-        self.nets_, self.history_ = nets, history
-        self.n_iter_ = int(history["epoch"].max())
-        return self
+        target: Target | None = None
+        if classes is not None and not hasattr(self, "nets_"):
+            known = classes_of(one_label(np.asarray(classes)))
+            target = ClassTarget(known, np.zeros(len(known)))
+        elif classes is not None and set(np.asarray(classes).tolist()) != set(
+            self.classes_.tolist()
+        ):
+            raise DataError(
+                f"Expected the classes of the first call: {self.classes_.tolist()}. Got classes="
+                f"{np.asarray(classes).tolist()}."
+            )
+        return self._partial_fit(X, y, sample_weight, target)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Log-odds of the second class (n,) with two classes, else log-probabilities (n, k)."""
-        scores = self._log_proba(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        """Log-odds of the second class (n,) with two classes, else log-probabilities (n, k).
+
+        With several labels for each row, log-odds of each (n, k).
+        """
+        scores = self._scores(X)
+        if self._multilabel or len(self.classes_) > 2:
+            return scores
+        return scores[:, 1] - scores[:, 0]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probability of each class, in the order of ``classes_`` (n, n_classes)."""
-        return np.exp(self._log_proba(X))
+        """Probability of each class, in the order of ``classes_`` (n, n_classes).
+
+        With several labels for each row, the probability that it has each of them (n, k).
+        """
+        scores = self._scores(X)
+        return expit(scores) if self._multilabel else np.exp(scores)
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Logarithm of the probabilities (n, n_classes)."""
-        return self._log_proba(X)
+        scores = self._scores(X)
+        return -np.logaddexp(0.0, -scores) if self._multilabel else scores
 
     def predict(self, X: Any) -> NDArray:
-        """Most probable class of each row (n,)."""
-        winner = self._log_proba(X).argmax(axis=1)
-        return self.classes_[winner]
+        """Most probable class of each row (n,), or zeros and ones (n, k)."""
+        scores = self._scores(X)
+        if self._multilabel:
+            return (scores > 0).astype(np.int64)
+        return self.classes_[scores.argmax(axis=1)]
 
-    def _log_proba(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self)
-        frame = as_events(X, name=str(self.preparation_.events_name))
-        validate_data(self, frame, reset=False, skip_check_array=True)
-        averaged = log_softmax(self._decision(frame), axis=2).mean(axis=0)
-        return averaged - logsumexp(averaged, axis=1, keepdims=True)
+    # ---- what the base asks for ----------------------------------------------------------------
+
+    def _check_labels(self, labels: NDArray) -> NDArray:
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            return indicators(labels)
+        labels = one_label(labels)
+        classes_of(labels)
+        return labels
+
+    def _make_target(self, labels: NDArray, weights: NDArray[np.float64]) -> Target:
+        if labels.ndim == 2:
+            return MultilabelTarget.fit(labels, weights)
+        return ClassTarget.fit(np.unique(labels), labels, weights)
+
+    def _weigh(self, labels: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.class_weight is None:
+            return weights
+        if labels.ndim == 2:
+            raise DataError(
+                "Expected class_weight=None where rows have several labels. Got "
+                f"{self.class_weight!r}. Use sample_weight."
+            )
+        classes, encoded = np.unique(labels, return_inverse=True)
+        if isinstance(self.class_weight, str):
+            # As compute_class_weight does, with the weights of the rows taken into account.
+            of_class = weights.sum() / (len(classes) * np.bincount(encoded, weights))
+        else:
+            of_class = compute_class_weight(self.class_weight, classes=classes, y=labels)
+        weighted = weights * of_class[encoded]
+        if not weighted.any():
+            raise DataError(
+                "Expected a class of positive weight among the labels. Got class_weight="
+                f"{self.class_weight!r} for the classes {classes.tolist()}."
+            )
+        return weighted
+
+    def _state(
+        self, ready: Ready, device: torch.device, nets: list[EventNet], going_on: bool = False
+    ) -> dict[str, Any]:
+        state = super()._state(ready, device, nets, going_on)
+        target = ready.target
+        if isinstance(target, ClassTarget):
+            state["classes_"] = target.classes
+        else:
+            state["classes_"] = np.arange(len(target.prior))
+        state["temperature_"] = 1.0
+        return state
+
+    def _after_training(self, ready: Ready, held_out: EventDataset | None, plan: Ensemble) -> None:
+        """Learn the temperature, from rows that the networks have not trained on."""
+        if not self.calibrate:
+            return
+        if held_out is not None:
+            scores = ready.target.combine(scores_of(self.nets_, held_out))
+            data = held_out
+        else:
+            scores, data = self._out_of_fold(ready, plan)
+        self.temperature_ = find_temperature(scores, data.target, data.weight, self._multilabel)
+
+    def _out_of_fold(
+        self, ready: Ready, plan: Ensemble
+    ) -> tuple[NDArray[np.float64], EventDataset]:
+        """Scores of rows by networks that were trained without them, and these rows."""
+        data = ready.data
+        random = np.random.RandomState(plan.seeds[0])
+        fold = folds(ready.target.strata(data.target), random)
+        if not (fold >= 0).any():
+            raise DataError(
+                f"Expected rows to hold out for calibrate=True. Got {len(data)} different rows, "
+                "none of which has another one of its class. Set calibrate=False."
+            )
+        scores = np.full((len(data), len(ready.target.prior)), np.nan)
+        for k in range(N_FOLDS):
+            out = np.flatnonzero(fold == k)
+            if not len(out):
+                continue
+            nets = replace(plan, title=None).train(data.subset(np.flatnonzero(fold != k)))
+            scores[out] = ready.target.combine(scores_of(nets, data.subset(out)))
+        known = np.flatnonzero(fold >= 0)
+        return scores[known], data.subset(known)
+
+    @property
+    def _multilabel(self) -> bool:
+        return isinstance(self.target_, MultilabelTarget)
+
+    def _scores(self, X: Any) -> NDArray[np.float64]:
+        """(n, K) log-probabilities, or log-odds of several labels."""
+        scores = self._combined(X)
+        if self.temperature_ == 1.0:
+            return scores
+        return tempered(scores, self.temperature_, self._multilabel)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.allow_nan = True
+        tags.classifier_tags.multi_label = True
         return tags
-
-
-def _encode(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
-    """Sorted classes, and the class of each row."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(
-            f"Expected one label for each row, y of shape ({len(labels)},). "
-            f"Got an array of shape {labels.shape}."
-        )
-    missing = pd.isna(labels)
-    if missing.any():
-        raise DataError(
-            f"Expected a label for every row. Got {int(missing.sum())} missing ones, the first "
-            f"at position {int(missing.argmax())}. Drop these rows from X and y."
-        )
-    try:
-        classes, target = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        kinds = sorted({type(label).__name__ for label in labels})
-        raise DataError(
-            f"Expected labels of one kind. Got {' and '.join(kinds)}, which have no order among "
-            "them. Convert them, for instance with y.astype(str)."
-        ) from error
-    check_classification_targets(labels)
-    if len(classes) < 2:
-        raise DataError(
-            f"Expected at least two classes in y. Got one: {classes[0]!r}. The number of classes "
-            "has to be greater than one."
-        )
-    return classes, target.astype(np.int64)

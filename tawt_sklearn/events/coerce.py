@@ -136,6 +136,42 @@ def is_object_table(X: Any) -> bool:
     )
 
 
+def is_numbers(X: Any) -> bool:
+    """Whether this is an array or a frame of numbers, rather than anything that holds events.
+
+    A frame counts as numbers when all its columns are numeric and it is not a long table of
+    events.  Whether the numbers are good for anything is for the caller to check.
+    """
+    if isinstance(X, pd.Series | EventsArray):
+        return False
+    if isinstance(X, pd.DataFrame):
+        dtypes = list(X.dtypes)
+    elif library_of(X) in ("polars", "pyarrow"):
+        if hasattr(X, "dtype") or hasattr(X, "type"):  # a column
+            return False
+        table = Table(X)
+        if any(is_nested(table.raw(name)) for name in table.names):
+            return False
+        dtypes = [table[name].dtype for name in table.names]
+    else:
+        return _is_array_of_numbers(X)
+    table = Table(X)
+    long = table.has("time") and table.has("code")
+    return not long and all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes)
+
+
+def _is_array_of_numbers(X: Any) -> bool:
+    if isinstance(X, np.ndarray) and X.dtype == object:
+        first = X.flat[0] if X.size else 0
+        return not is_object_table(X) and (X.ndim > 1 or np.isscalar(first))
+    if isinstance(X, list | tuple):
+        first = first_present(list(X))
+        if isinstance(first, list | tuple):
+            return not (len(first) and isinstance(first[0], dict))
+        return first is None or np.isscalar(first)
+    return True
+
+
 def _event_columns(X: pd.DataFrame) -> list[int]:
     return [place for place, dtype in enumerate(X.dtypes) if isinstance(dtype, EventsDtype)]
 

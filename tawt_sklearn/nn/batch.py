@@ -55,12 +55,16 @@ class EventBatch:
     def device(self) -> torch.device:
         return self.row.device
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> EventBatch:
-        """The same batch on another device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return EventBatch(
-            **{k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
-        )
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True
+    ) -> EventBatch:
+        """The same batch on another device, its numbers in another precision."""
+        moved = {}
+        for field in fields(self):
+            tensor: Tensor = getattr(self, field.name)
+            to_dtype = dtype if tensor.is_floating_point() else tensor.dtype
+            moved[field.name] = tensor.to(device, to_dtype, non_blocking=non_blocking)
+        return EventBatch(**moved)
 
     def keep(self, visible: Tensor) -> EventBatch:
         """Only the events where ``visible`` (E,) is true; every row stays, even when emptied."""

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError, DataWarning
+from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import encoding
 from tawt_sklearn.tokens._columns import check_like_fit, events_of
 from tawt_sklearn.tokens.codebook import load_codebook
@@ -24,7 +25,7 @@ from tawt_sklearn.tokens.report import report_frame, some, summary_series, warn
 from tawt_sklearn.tokens.vocabulary import N_SPECIAL, Vocabulary
 
 
-class TripletSequencer(TransformerMixin, BaseEstimator):
+class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
     """Turn event histories into tokens: code ids, scaled values, category ids.
 
     Everything is learned in ``fit`` from the training rows: the vocabulary of codes, the scale of
@@ -136,6 +137,9 @@ class TripletSequencer(TransformerMixin, BaseEstimator):
     report_: pd.DataFrame
     summary_: pd.Series
     unused_rules_: list[str]
+    _seen: encoding.Seen
+
+    _saved_private = ("_seen",)
 
     def __init__(
         self,

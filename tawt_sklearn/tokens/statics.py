@@ -205,6 +205,18 @@ class StaticEncoder:
         self.center_, self.scale_ = scaling.center, scaling.scale
         return self
 
+    def _to_saved(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:
+        encoder = cls(clip=state["clip"])
+        expected = {"clip", *(_LEARNED if len(state) > 1 else ())}
+        if set(state) != expected:
+            raise ValueError(f"expected {sorted(expected)}, got {sorted(state)}")
+        vars(encoder).update(state)
+        return encoder
+
     def transform(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Scale and look up.
 
@@ -240,6 +252,19 @@ class StaticEncoder:
                 unknown[name] = n
         warn_unknown_levels(unknown)
         return numbers.astype(np.float32), ids
+
+
+_LEARNED = (
+    "columns_",
+    "numeric_names_",
+    "categorical_names_",
+    "n_numeric_",
+    "n_categorical_",
+    "levels_",
+    "cardinalities_",
+    "center_",
+    "scale_",
+)
 
 
 def warn_unknown_levels(unknown: dict[Any, int]) -> None:

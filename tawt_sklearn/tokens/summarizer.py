@@ -21,6 +21,7 @@ from tawt_sklearn.events.coerce import find_events, is_object_table
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.tables import library_of
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError
+from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import statics
 from tawt_sklearn.tokens._columns import check_like_fit, events_of, has_integer_codes
 from tawt_sklearn.tokens.encoding import count_codes
@@ -32,7 +33,7 @@ SPARSE_ABOVE = 10_000
 """``sparse="auto"`` gives a sparse matrix when there are more features than this."""
 
 
-class EventSummarizer(TransformerMixin, BaseEstimator):
+class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
     """Turn event histories into a plain 2-D table: statistics per code and window.
 
     The honest baseline to compare with: these columns and gradient boosting are hard to beat on
@@ -122,6 +123,8 @@ class EventSummarizer(TransformerMixin, BaseEstimator):
     _seen: frozenset[Any]
     _dtype: EventsDtype
     _integer_codes: bool
+
+    _saved_private = ("_layout", "_levels", "_seen", "_dtype", "_integer_codes")
 
     def __init__(
         self,

@@ -6,28 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from skorch.callbacks import Callback
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from tawt_sklearn.exceptions import DataError, TrainingError
+from tawt_sklearn.objectives.supervised import Target
 
 
-class _Predicted(ClassifierMixin, BaseEstimator):
-    """Scores that were already computed, in the clothes of a fitted classifier."""
-
-    def __init__(self, scores: NDArray[np.float64], classes: NDArray) -> None:
-        self.scores, self.classes_ = scores, classes
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        return softmax(self.scores, axis=1)
-
-    def predict(self, X: Any) -> NDArray:
-        return self.classes_[self.scores.argmax(axis=1)]
+class TrainingStopped(Exception):
+    """A callback has seen enough."""
 
 
 class StopWhenDiverged(Callback):
@@ -51,24 +40,24 @@ class ValidationScore(Callback):
     ----------
     scoring : str
         ``"loss"`` for minus the validation loss, else the name of a scikit-learn scorer.
-    classes : array
-        Labels in the order of the net's outputs.
+    target : Target
+        What the net's scores mean.
     """
 
-    def __init__(self, scoring: str, classes: NDArray) -> None:
+    def __init__(self, scoring: str, target: Target) -> None:
         self.scoring = scoring
-        self.classes = classes
+        self.target = target
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         self.scores_: list[Tensor] = []
-        self.targets_: list[Tensor] = []
+        self.labels_: list[Tensor] = []
 
     def on_batch_end(
         self, net: Any, batch: Any = None, training: bool = False, y_pred: Any = None, **kwargs: Any
     ) -> None:
         if not training and self.scoring != "loss":
             self.scores_.append(y_pred.detach().cpu())
-            self.targets_.append(batch[1])
+            self.labels_.append(batch[1][0])
 
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if dataset_valid is None:
@@ -76,50 +65,76 @@ class ValidationScore(Callback):
         if self.scoring == "loss":
             score = -net.history[-1]["valid_loss"]
         else:
-            score = self._judge(torch.cat(self.scores_), torch.cat(self.targets_))
+            score = self._judge(torch.cat(self.scores_), torch.cat(self.labels_))
         net.history.record("valid_score", score)
-        self.scores_, self.targets_ = [], []
+        self.scores_, self.labels_ = [], []
 
-    def _judge(self, scores: Tensor, target: Tensor) -> float:
-        """What the scorer says of the scores (B, n_outputs) of held-out rows with targets (B,)."""
-        predicted = _Predicted(scores.double().numpy(), self.classes)
-        labels = self.classes[target.numpy()]
+    def _judge(self, scores: Tensor, encoded: Tensor) -> float:
+        """What the scorer says of the scores (B, K) of held-out rows with encoded labels."""
+        combined = self.target.combine(scores.double().numpy()[np.newaxis])
+        labels = self.target.decode(encoded.numpy())
         X = np.zeros((len(labels), 1))  # scorers pass it on to the predictions made above
         try:
-            score = float(get_scorer(self.scoring)(predicted, X, labels))
-        except ValueError as error:
+            scorer = get_scorer(self.scoring)
+            score = float(scorer(self.target.predictor(combined), X, labels))
+        except (ValueError, AttributeError) as error:
             raise DataError(
                 f"Expected a scoring that can judge the held-out labels. Got {self.scoring!r}, "
-                f'which says: {error} Choose another one, such as "neg_log_loss" or "loss".'
+                f'which says: {error} Choose another one, or scoring="loss".'
             ) from error
         if not np.isfinite(score):
-            classes, counts = np.unique(labels, return_counts=True)
-            held_out = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+            strata, counts = np.unique(self.target.strata(encoded.numpy()), return_counts=True)
+            found = f"{len(labels)} labels"
+            if len(strata) > 1 or (labels.ndim == 1 and labels.dtype.kind not in "f"):
+                kinds = self.target.decode(strata).tolist()
+                found = str(dict(zip(kinds, counts.tolist(), strict=True)))
             raise DataError(
                 f"Expected a score of the held-out labels. Got {score} from scoring="
-                f"{self.scoring!r}; held out are {held_out}. Raise validation_fraction, "
+                f"{self.scoring!r}; held out are {found}. Raise validation_fraction, "
                 'choose scoring="loss", or set early_stopping=False.'
             )
         return score
 
 
+class StopWithoutGain(Callback):
+    """End training once ``valid_score`` has not risen for ``patience`` epochs.
+
+    Reads everything from the history, so that a resumed run stops where a whole one would.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        scores = net.history[:, "valid_score"]
+        if len(scores) - 1 - int(np.argmax(scores)) >= self.patience:
+            raise TrainingStopped
+
+
 class AverageCheckpoints(Callback):
     """Leave the net with the average of its weights after the best epochs.
 
-    The best are those of the highest ``valid_score``; without validation data the last ones.
-    Averaging costs nothing at prediction and is steadier than any single epoch (Izmailov et al.,
-    "Averaging Weights Leads to Wider Optima and Better Generalization", 2018).
+    The best are those of the highest ``valid_score``, or the last ones.  Averaging costs nothing
+    at prediction and is steadier than any single epoch (Izmailov et al., "Averaging Weights Leads
+    to Wider Optima and Better Generalization", 2018).
+
+    Parameters
+    ----------
+    n_average : int
+    by_score : bool
+        Whether ``valid_score`` chooses; else the last epochs are taken.
     """
 
-    def __init__(self, n_average: int) -> None:
+    def __init__(self, n_average: int, by_score: bool) -> None:
         self.n_average = n_average
+        self.by_score = by_score
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.kept_: list[tuple[float, list[Tensor]]] = []
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         epoch = net.history[-1]
-        rank = epoch.get("valid_score", epoch["epoch"])
+        rank = epoch["valid_score"] if self.by_score else float(epoch["epoch"])
         if len(self.kept_) == self.n_average and rank <= self.kept_[-1][0]:
             return
         weights = [parameter.detach().clone() for parameter in net.module_.parameters()]
@@ -144,6 +159,9 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.bar_ = tqdm(total=net.max_epochs, desc=self.label, unit="epoch")
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.bar_.n = len(net.history) - 1  # a resumed run begins in the middle
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         epoch = net.history[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,14 +12,17 @@ from torch.utils.data import Dataset
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.nn.batch import EventBatch
 
+Labelled = tuple[EventBatch, tuple[Tensor, Tensor]]
+"""The events of some rows; the rows' encoded labels and their weights."""
 
-def whole_batch(batch: tuple[EventBatch, Tensor]) -> tuple[EventBatch, Tensor]:
+
+def whole_batch(batch: Labelled) -> Labelled:
     """Collate function for a data set that already returns batches (a lambda cannot be pickled)."""
     return batch
 
 
 class EventDataset(Dataset):
-    """Rows of a tokenised events column with their static columns and targets.
+    """Rows of a tokenised events column with their static columns, labels and weights.
 
     A batch is cut from the flat arrays in one gather (``__getitems__``); nothing is done row by
     row in Python.
@@ -29,8 +33,10 @@ class EventDataset(Dataset):
         Tokenised histories of ``n`` rows.
     static_numeric : (n, n_numeric) float32
     static_category : (n, n_categorical) int64
-    target : (n,) array, optional
-        Zeros where there is none.
+    target : (n,) or (n, K) array, optional
+        Encoded labels; zeros where there are none.
+    weight : (n,) float32, optional
+        Weight of each row's loss; ones where there is none.
     origin : float, default=0.0
         Where the network's clock starts, after each row's own origin; taken off in float64, as
         float32 does not tell hours apart that are counted from 1970.
@@ -42,23 +48,27 @@ class EventDataset(Dataset):
         static_numeric: NDArray[np.float32],
         static_category: NDArray[np.int64],
         target: NDArray | None = None,
+        weight: NDArray[np.float32] | None = None,
+        *,
         origin: float = 0.0,
     ) -> None:
         self.events = events
         self.static_numeric = static_numeric
         self.static_category = static_category
         self.target = np.zeros(len(events), dtype=np.int64) if target is None else target
+        self.weight = np.ones(len(events), np.float32) if weight is None else weight
         self.origin = origin
 
     def __len__(self) -> int:
         return len(self.events)
 
-    def __getitem__(self, row: int) -> tuple[EventBatch, Tensor]:
+    def __getitem__(self, row: int) -> Labelled:
         return self.__getitems__([row])
 
-    def __getitems__(self, rows: list[int]) -> tuple[EventBatch, Tensor]:
+    def __getitems__(self, rows: list[int]) -> Labelled:
         index = np.asarray(rows, dtype=np.int64)
-        return self.batch(index), torch.from_numpy(self.target[index])
+        labels = torch.from_numpy(self.target[index]), torch.from_numpy(self.weight[index])
+        return self.batch(index), labels
 
     def batch(self, rows: NDArray[np.int64]) -> EventBatch:
         """The events of these rows, flat."""
@@ -70,6 +80,8 @@ class EventDataset(Dataset):
         start, end = events.start[rows] + self.origin, events.end[rows]
         time = events.time[position]
         age = np.maximum(np.repeat(end, length) - time, 0.0)  # never after the stated end
+        with np.errstate(over="ignore"):  # scores that are no numbers are reported by name
+            age = age.astype(np.float32)
         value = events.value[position]
         observed = ~np.isnan(value)
         text = events.text
@@ -81,10 +93,31 @@ class EventDataset(Dataset):
             observed=torch.from_numpy(observed),
             category=torch.from_numpy(category.astype(np.int64)),
             time=torch.from_numpy((time - np.repeat(start, length)).astype(np.float32)),
-            age=torch.from_numpy(age.astype(np.float32)),
+            age=torch.from_numpy(age),
             static_numeric=torch.from_numpy(self.static_numeric[rows]),
             static_category=torch.from_numpy(self.static_category[rows]),
         )
+
+    def canonical_order(self) -> NDArray[np.int64]:
+        """Order of the rows that depends on what the network sees of them alone, and on labels."""
+        events, clock = self.events, self.events.start + self.origin
+        since = events._replace(
+            time=events.time - np.repeat(clock, np.diff(events.offsets)),
+            start=np.zeros(len(self)),
+            end=events.end - clock,
+        )
+        others = [self.static_numeric, self.static_category, self.target.reshape(len(self), -1)]
+        table = pd.concat([pd.DataFrame(block) for block in others], axis=1)
+        table = table.set_axis(range(table.shape[1]), axis=1).assign(events=since)
+        return np.argsort(pd.util.hash_pandas_object(table, index=False).to_numpy(), kind="stable")
+
+    def content(self) -> list[NDArray | float | None]:
+        """Everything that training on these rows depends on."""
+        events = self.events
+        flat = [events.time, events.code, events.value, events.text]
+        rows = [events.offsets, events.start, events.end]
+        labels = [self.target, self.weight, self.static_numeric, self.static_category]
+        return [*flat, *rows, *labels, self.origin]
 
     def subset(self, rows: NDArray[np.int64]) -> EventDataset:
         """The same for some rows."""
@@ -93,5 +126,6 @@ class EventDataset(Dataset):
             self.static_numeric[rows],
             self.static_category[rows],
             self.target[rows],
-            self.origin,
+            self.weight[rows],
+            origin=self.origin,
         )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from skorch.callbacks import Callback
 
 
 @dataclass(frozen=True)
@@ -23,3 +27,29 @@ class WarmupCosine:
             return (step + 1) / warmup
         done = min(1.0, (step - warmup) / max(1, self.n_steps - warmup))
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class FollowSchedule(Callback):
+    """Set the learning rate before every training step.
+
+    The rate depends on the number of the step alone, so that a run goes on where it was stopped.
+
+    Parameters
+    ----------
+    factor : callable
+        Number of the step -> factor on the learning rates that the optimizer started with.
+    """
+
+    def __init__(self, factor: Callable[[int], float]) -> None:
+        self.factor = factor
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.step_ = 0
+        self.base_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        if training:
+            factor = self.factor(self.step_)
+            for group, base in zip(net.optimizer_.param_groups, self.base_, strict=True):
+                group["lr"] = base * factor
+            self.step_ += 1

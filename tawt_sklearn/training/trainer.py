@@ -5,32 +5,45 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, GradientNormClipping
 from skorch.helper import predefined_split
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.objectives.supervised import Target, WeightedLoss
 from tawt_sklearn.training.callbacks import (
     AverageCheckpoints,
     ProgressBar,
     StopWhenDiverged,
+    StopWithoutGain,
     ValidationScore,
 )
+from tawt_sklearn.training.checkpoint import Checkpoint
 from tawt_sklearn.training.dataset import EventDataset, whole_batch
 from tawt_sklearn.training.net import EventNet
-from tawt_sklearn.training.schedule import WarmupCosine
+from tawt_sklearn.training.schedule import FollowSchedule, WarmupCosine
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the fields are the estimator's parameters of the same names."""
+    """How to train; most fields are the estimator's parameters of the same names.
+
+    Attributes
+    ----------
+    stop_early : bool
+        Whether the validation data decide when to stop and which checkpoints to average; else
+        they are only looked at.
+    incremental : bool
+        One of many short runs: the learning rate stays what it is, without warm-up and cosine,
+        and the optimizer's moments are kept for the next run.
+    """
 
     max_epochs: int
     batch_size: int
@@ -41,21 +54,33 @@ class Recipe:
     patience: int
     n_average: int
     scoring: str
+    stop_early: bool = True
+    incremental: bool = False
     callbacks: Sequence[Callback] = ()
     net_params: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run starts when not from nothing."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[Any, Any] | None = None
+
+
 def train(
     make_module: Callable[[], nn.Module],
-    criterion: type[nn.Module],
+    target: Target,
     data: EventDataset,
     held_out: EventDataset | None,
     recipe: Recipe,
     *,
-    classes: NDArray,
     seed: int,
     device: torch.device,
-    label: str | None,
+    label: str | None = None,
+    beginning: Beginning | None = None,
+    checkpoint: Path | None = None,
+    watcher: Callback | None = None,
 ) -> EventNet:
     """Train one net.
 
@@ -66,37 +91,41 @@ def train(
     ----------
     make_module : callable
         Makes the module; something that can be pickled, as the net keeps it.
+    target : Target
+        What the labels of ``data`` are and what the scores mean.
     held_out : EventDataset, optional
         Data for early stopping and the choice of checkpoints; without them training runs for
         all its epochs and the last checkpoints are averaged.
     label : str, optional
         Text of the progress bar; None shows none.
+    checkpoint : Path, optional
+        File to write the run to after every epoch, and to take it up from where it exists.
+    watcher : skorch callback, optional
+        Follows the run and is not kept by the net.
     """
     # torch takes no numpy integers, which is what searches over parameters draw.
     batch_size = int(min(recipe.batch_size, max(1, len(data) // 4)))
     steps_per_epoch = math.ceil(len(data) / batch_size)
-    n_epochs = max(recipe.max_epochs, math.ceil(recipe.min_steps / steps_per_epoch))
-    schedule = WarmupCosine(n_epochs * steps_per_epoch, recipe.warmup_fraction)
-    scheduler = LRScheduler(LambdaLR, lr_lambda=schedule, step_every="batch")
-    callbacks: list[tuple[str, Callback]] = [
-        ("clip", GradientNormClipping(1.0)),
-        ("diverged", StopWhenDiverged()),
-        ("schedule", scheduler),
-        ("valid_score", ValidationScore(recipe.scoring, classes)),
-        ("average", AverageCheckpoints(recipe.n_average)),
-    ]
-    if held_out is not None:
-        # A threshold relative to the score would have the wrong sign where scores are negative.
-        stopping = EarlyStopping(
-            "valid_score",
-            patience=recipe.patience,
-            threshold=0.0,
-            lower_is_better=False,
-            sink=_silent,
-        )
-        callbacks.append(("early_stopping", stopping))
-    if label is not None:
-        callbacks.append(("progress", ProgressBar(label)))
+    n_epochs = int(max(recipe.max_epochs, math.ceil(recipe.min_steps / steps_per_epoch)))
+    stop_early = recipe.stop_early and held_out is not None
+
+    schedule = FollowSchedule(WarmupCosine(n_epochs * steps_per_epoch, recipe.warmup_fraction))
+    average = AverageCheckpoints(recipe.n_average, by_score=stop_early)
+    generator = torch.Generator().manual_seed(seed)
+    writer = None if checkpoint is None else Checkpoint(checkpoint, schedule, average, generator)
+    steps: dict[str, Callback | None] = {
+        "clip": GradientNormClipping(1.0),
+        "diverged": StopWhenDiverged(),
+        "schedule": None if recipe.incremental else schedule,
+        "valid_score": ValidationScore(recipe.scoring, target),
+        "average": average,
+        "progress": None if label is None else ProgressBar(label),
+        "early_stopping": StopWithoutGain(recipe.patience) if stop_early else None,
+    }
+    ours = [(name, callback) for name, callback in steps.items() if callback is not None]
+    # Last, so that an epoch in which some callback ends the run is done again when resumed.
+    last = [] if writer is None else [("checkpoint", writer)]
+    watching = [] if watcher is None else [("watcher", watcher)]
     settings: dict[str, Any] = {
         "optimizer": torch.optim.AdamW,
         "optimizer__weight_decay": recipe.weight_decay,
@@ -107,45 +136,57 @@ def train(
         "iterator_train": DataLoader,
         "iterator_train__shuffle": True,
         "iterator_train__collate_fn": whole_batch,
-        "iterator_train__generator": torch.Generator().manual_seed(seed),
+        "iterator_train__generator": generator,
         "iterator_valid": DataLoader,
         "iterator_valid__collate_fn": whole_batch,
         "iterator_valid__batch_size": 256,
         "train_split": None if held_out is None else predefined_split(held_out),
-        "callbacks": [*callbacks, *recipe.callbacks],
+        "callbacks": [*ours, *watching, *recipe.callbacks, *last],
         "verbose": 0,
         "device": str(device),
         **recipe.net_params,
     }
-    net = EventNet(make_module, criterion, **settings)
-    net.fit(data, None)
-    # What only training needs, held-out rows included, would travel inside every pickle.
+    net = EventNet(make_module, WeightedLoss(target), **settings).initialize()
+    if beginning is not None:
+        net.module_.load_state_dict(beginning.weights)
+        if beginning.optimizer is not None:
+            groups = net.optimizer_.state_dict()["param_groups"]
+            net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
+
+    state = None if writer is None else writer.read()
+    if writer is None or state is None:
+        net.run(data)
+    elif state["finished"]:
+        writer.resume(net, state)
+    else:
+        net.run(data, lambda net: writer.resume(net, state))
+    if writer is not None and not net.interrupted_:
+        writer.finish(net)
+    # What only training needs, held-out rows for instance, would travel inside every pickle.
     net.train_split = None
-    net.optimizer_.state.clear()
-    vars(scheduler).pop("lr_scheduler_", None)
+    net.callbacks = [*ours, *recipe.callbacks]
+    net.callbacks_ = [pair for pair in net.callbacks_ if pair[1] not in (watcher, writer)]
+    if not recipe.incremental:
+        net.optimizer_.state.clear()
     return net
 
 
-def _silent(*_: Any) -> None:
-    """Where skorch's early stopping reports to."""
-
-
 def holdout(
-    target: NDArray[np.int64], fraction: float, random: np.random.RandomState
+    strata: NDArray[np.int64], fraction: float, random: np.random.RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to train on and rows to hold out, the latter ``fraction`` of every class.
+    """Rows to train on and rows to hold out, the latter ``fraction`` of every stratum.
 
-    Every class keeps at least one row to learn from.
+    Every stratum keeps at least one row to learn from.
 
     Raises
     ------
     DataError
-        If ``fraction`` of every class rounds to no row at all.
+        If ``fraction`` of every stratum rounds to no row at all.
     """
-    shuffled = random.permutation(len(target))
-    order = shuffled[np.argsort(target[shuffled], kind="stable")]  # grouped by class
-    counts = np.bincount(target)
-    n_out = np.minimum(np.round(counts * fraction), counts - 1)
+    shuffled = random.permutation(len(strata))
+    order = shuffled[np.argsort(strata[shuffled], kind="stable")]  # grouped by stratum
+    counts = np.bincount(strata)
+    n_out = np.minimum(np.round(counts * fraction), np.maximum(counts - 1, 0))
     if not n_out.any():
         raise DataError(
             "Expected validation_fraction to hold out at least one label of a class. Got "

@@ -207,8 +207,10 @@ def test_callbacks_and_net_params_reach_the_net(X, y, quick):
             self.epochs_ += 1
 
     counter = Count()
-    clf = quick(callbacks=[("count", counter)], net_params={"max_epochs": 3}).fit(X, y)
-    assert clf.n_iter_ == 3 and counter.epochs_ == 3
+    net_params = {"optimizer": torch.optim.SGD, "optimizer__fused": False}
+    clf = quick(callbacks=[("count", counter)], net_params=net_params).fit(X, y)
+    assert counter.epochs_ == clf.n_iter_ == 2
+    assert isinstance(clf.nets_[0].optimizer_, torch.optim.SGD)
 
 
 def test_numpy_numbers_as_parameters(X, y, quick):
@@ -241,7 +243,7 @@ def test_a_clock_that_starts_far_away(quick):
     events = pd.DataFrame(
         {
             "subject_id": np.repeat(np.arange(n), E // n),
-            "time": np.sort(rng.uniform(0, 48, (n, E // n))).ravel(),
+            "time": np.sort(rng.integers(0, 48 * 1024, (n, E // n)) / 1024).ravel(),
             "code": rng.choice(["a", "b"], E),
             "value": rng.normal(size=E),
         }

@@ -650,7 +650,12 @@ def test_import_brings_neither_torch_nor_polars():
 
 def test_works_without_pyarrow():
     run(
-        "import sys; sys.modules['pyarrow'] = None;"
+        # Not sys.modules["pyarrow"] = None, which pandas 3.0 takes for an installed one.
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'pyarrow': raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
         "import pickle, pandas as pd; from tawt_sklearn.events import EventsArray;"
         "a = EventsArray.from_flat(time=[1.], code=[0], value=[2.], offsets=[0, 1], codes=['hr']);"
         "assert pickle.loads(pickle.dumps(a)).equals(a);"

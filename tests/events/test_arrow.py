@@ -137,7 +137,10 @@ def test_an_empty_history_keeps_its_window(full):
 
 @pytest.mark.parametrize("library", ["polars", "arrow", "arrow dtype"])
 def test_columns_come_back_from_other_libraries(full, tokens, library):
-    for array in (full._replace(end=[24.0, 6.0, 48.0, np.nan]), tokens):
+    arrays = [full._replace(end=[24.0, 6.0, 48.0, np.nan]), tokens]
+    if library == "polars" and int(pl.__version__.split(".")[0]) < 2:
+        del arrays[1]  # it does not keep extension types that are not its own
+    for array in arrays:
         table = pa.Table.from_pandas(pd.DataFrame({"events": array}))
         if library == "polars":
             table = pl.from_arrow(table)

@@ -227,7 +227,8 @@ def test_records_that_are_wrong(rows, message):
 
 
 def test_lists_of_different_length_in_a_struct():
-    column = pa.array([{"time": [1.0, 2.0], "code": ["a"]}])
+    fields = pa.struct({"time": pa.list_(pa.float64()), "code": pa.list_(pa.string())})
+    column = pa.array([{"time": [1.0, 2.0], "code": ["a"]}], fields)
     with pytest.raises(DataError, match="lists of the same length in the fields time, code"):
         as_events(column)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tawt_sklearn.events import ragged
@@ -37,6 +37,7 @@ def test_range_positions(ranges):
     assert np.diff(offsets).tolist() == lengths.tolist()
 
 
+@settings(deadline=None)
 @given(rows_of_times, st.data())
 def test_gather_rows(rows, data):
     flat, offsets = flatten(rows)

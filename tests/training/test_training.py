@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tawt_sklearn.exceptions import DataError, DeviceError, TrainingError
+from tawt_sklearn.objectives.supervised import ClassTarget
 from tawt_sklearn.training.callbacks import (
     AverageCheckpoints,
     StopWhenDiverged,
@@ -66,7 +67,7 @@ def test_a_fraction_that_holds_out_nothing():
 
 def test_checkpoints_of_the_best_epochs_are_averaged():
     net = SimpleNamespace(module_=nn.Linear(1, 1, bias=False), history=FakeHistory())
-    average = AverageCheckpoints(2)
+    average = AverageCheckpoints(2, by_score=True)
     average.on_train_begin(net)
     for number, (weight, score) in enumerate([(1.0, 0.1), (2.0, 0.9), (4.0, 0.8), (9.0, 0.2)]):
         epoch(net, number, weight, valid_score=score)
@@ -77,7 +78,7 @@ def test_checkpoints_of_the_best_epochs_are_averaged():
 
 def test_without_validation_the_last_checkpoints_are_averaged():
     net = SimpleNamespace(module_=nn.Linear(1, 1, bias=False), history=FakeHistory())
-    average = AverageCheckpoints(2)
+    average = AverageCheckpoints(2, by_score=False)
     average.on_train_begin(net)
     for number, weight in enumerate([1.0, 2.0, 4.0, 9.0]):
         epoch(net, number, weight)
@@ -91,13 +92,14 @@ def test_without_validation_the_last_checkpoints_are_averaged():
 )
 def test_the_validation_score(scoring, expected):
     net = SimpleNamespace(history=FakeHistory([{"epoch": 1, "valid_loss": 0.5}]))
-    scorer = ValidationScore(scoring, np.array(["alive", "dead"]))
+    target = ClassTarget(np.array(["alive", "dead"]), np.zeros(2))
+    scorer = ValidationScore(scoring, target)
     scorer.on_epoch_begin(net)
     margins = torch.tensor([-1.0, 0.5, 0.2, 2.0])  # labels alive, alive, dead, dead
     for rows in ([0, 1], [2, 3]):
         scores = torch.stack([torch.zeros(2), margins[rows]], 1)
-        target = torch.tensor([0, 0, 1, 1])[rows]
-        scorer.on_batch_end(net, batch=(None, target), training=False, y_pred=scores)
+        truth = torch.tensor([0, 0, 1, 1])[rows], torch.ones(2)
+        scorer.on_batch_end(net, batch=(None, truth), training=False, y_pred=scores)
     scorer.on_epoch_end(net, dataset_valid=object())
     assert net.history[-1]["valid_score"] == pytest.approx(expected)
 
@@ -107,14 +109,15 @@ def test_the_validation_score(scoring, expected):
     "scoring, labels, n_classes, message",
     [
         ("roc_auc", [0, 0], 2, r"nan from scoring='roc_auc'; held out are \{'alive': 2\}"),
-        ("f1", [0, 1, 2], 3, "Got 'f1', which says: .*multiclass.*neg_log_loss"),
+        ("f1", [0, 1, 2], 3, "Got 'f1', which says: .*multiclass.*loss"),
     ],
 )
 def test_a_scorer_that_cannot_judge_the_held_out_labels(scoring, labels, n_classes, message):
     net = SimpleNamespace(history=FakeHistory([{"epoch": 1, "valid_loss": 0.5}]))
-    scorer = ValidationScore(scoring, np.array(["alive", "dead", "moved"])[:n_classes])
+    classes = np.array(["alive", "dead", "moved"])[:n_classes]
+    scorer = ValidationScore(scoring, ClassTarget(classes, np.zeros(n_classes)))
     scorer.on_epoch_begin(net)
-    batch = (None, torch.tensor(labels))
+    batch = (None, (torch.tensor(labels), torch.ones(len(labels))))
     scorer.on_batch_end(net, batch=batch, y_pred=torch.zeros(len(labels), n_classes))
     with pytest.raises(DataError, match=message):
         scorer.on_epoch_end(net, dataset_valid=object())

@@ -1,18 +1,17 @@
-"""From what the user gives to what the network takes: frame, tokens, static columns, targets."""
+"""From a frame of histories to what the network takes: tokens, static columns, windows of time."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from tawt_sklearn.events.array import EventsArray
-from tawt_sklearn.events.coerce import as_events, find_events
+from tawt_sklearn.events.coerce import find_events
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.tokens.statics import StaticEncoder
@@ -33,6 +32,8 @@ class Preparation:
     vocabulary : Vocabulary
     statics : StaticEncoder
     grid : TimeGrid
+    numbers : bool
+        Whether ``X`` was an array of numbers rather than a frame of histories.
     """
 
     events_name: Hashable
@@ -40,14 +41,18 @@ class Preparation:
     vocabulary: Vocabulary
     statics: StaticEncoder
     grid: TimeGrid
+    numbers: bool = False
 
     @classmethod
     def fit(
-        cls, X: Any, sequencer: TripletSequencer | None, n_windows: int
+        cls,
+        frame: pd.DataFrame,
+        sequencer: TripletSequencer | None,
+        n_windows: int,
+        *,
+        numbers: bool = False,
     ) -> tuple[Preparation, EventDataset]:
         """Learn vocabulary, scaling, static columns and windows; return the data set, too."""
-        frame = as_events(X)
-        _refuse_repeated_names(frame)
         name = find_events(frame)
         if _vocabulary(frame, name) is None:
             sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
@@ -64,14 +69,12 @@ class Preparation:
             )
         vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
-        preparation = cls(name, sequencer, vocabulary, statics, TimeGrid.fit(events, n_windows))
+        grid = TimeGrid.fit(events, n_windows)
+        preparation = cls(name, sequencer, vocabulary, statics, grid, numbers)
         return preparation, preparation._dataset(tokens)
 
-    def dataset(self, X: Any) -> EventDataset:
+    def dataset(self, frame: pd.DataFrame) -> EventDataset:
         """The data set of further rows."""
-        frame = as_events(X, name=str(self.events_name))
-        if len(frame) == 0:
-            raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
         name = find_events(frame)
         if name != self.events_name:
             raise DataError(
@@ -104,15 +107,6 @@ def _vocabulary(frame: pd.DataFrame, name: Hashable) -> str | None:
     """JSON of the vocabulary of a tokenised column, None for raw histories."""
     events: EventsArray = frame[name].array
     return events.dtype.vocabulary
-
-
-def _refuse_repeated_names(frame: pd.DataFrame) -> None:
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise DataError(
-            f"Expected columns with different names. Got {repeated[0]!r} more than once. "
-            "Rename or drop one."
-        )
 
 
 def _refuse_missing(frame: pd.DataFrame, name: Hashable) -> None:
@@ -156,47 +150,3 @@ class TimeGrid:
         horizon = float(high - low) or 1.0
         origin = float(low) if low > horizon or high < -horizon else 0.0
         return cls(edges - origin, horizon, origin)
-
-
-def check_target(y: ArrayLike, X: Any, n_rows: int) -> NDArray:
-    """``y`` as an array with one entry for each row, in the order of the rows.
-
-    Raises
-    ------
-    DataError
-        If the length differs, or ``y`` is a Series whose index is not that of ``X``.
-    """
-    if y is None:
-        raise DataError(
-            "This estimator requires y to be passed, but the target y is None: expected one "
-            "label for each row of X."
-        )
-    if isinstance(y, (pd.Series, pd.DataFrame)) and isinstance(X, (pd.Series, pd.DataFrame)):
-        if len(y) == len(X) and not y.index.equals(X.index):
-            _explain_index(y.index, X.index)
-    labels = y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else np.asarray(y)
-    if labels.ndim == 0 or len(labels) != n_rows:
-        got = f"one {type(y).__name__}" if labels.ndim == 0 else f"{len(labels)} labels"
-        raise DataError(
-            f"Expected one label for each of the {n_rows} rows of X. Got {got}. Found input "
-            "variables with inconsistent numbers of samples."
-        )
-    return labels
-
-
-def _explain_index(y_index: pd.Index, X_index: pd.Index) -> None:
-    """Say in which way the labels of y and of the rows of X disagree."""
-    only_y, only_X = y_index.difference(X_index), X_index.difference(y_index)
-    if len(only_y) or len(only_X):
-        raise DataError(
-            "Expected the index of y to be that of X. Got different labels: "
-            f"{len(only_X)} rows of X have no y (for instance {only_X[:3].tolist()}) and "
-            f"{len(only_y)} labels of y no row in X (for instance {only_y[:3].tolist()}). "
-            "Align them with y = y.reindex(X.index), or pass y.to_numpy() if the order is right."
-        )
-    first = int(np.flatnonzero(y_index != X_index)[0])
-    raise DataError(
-        "Expected the index of y in the order of X. Got the same labels in another order (row "
-        f"{first} is {X_index[first]!r} in X and {y_index[first]!r} in y). "
-        "Align them with y = y.loc[X.index]."
-    )

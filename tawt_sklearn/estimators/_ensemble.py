@@ -1,0 +1,211 @@
+"""Several networks for one estimator: trained from different seeds, asked together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+
+from tawt_sklearn.exceptions import DataError, TrainingWarning
+from tawt_sklearn.nn.model import DualPatchPredictor
+from tawt_sklearn.objectives.supervised import Target
+from tawt_sklearn.training.checkpoint import fingerprint
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.net import EventNet, decisions
+from tawt_sklearn.training.seeding import isolated_torch
+from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """How the members are trained; they differ in their seed and in what is held out.
+
+    Attributes
+    ----------
+    model : dict
+        Keywords of :class:`DualPatchPredictor`.
+    target : Target
+    recipe : Recipe
+    seeds : sequence of int
+        One for each member.
+    device : torch.device
+    validation_fraction : float
+        Share of the labels that each member holds out; 0 for none.
+    n_jobs : int, optional
+    checkpoint_dir : Path, optional
+    title : str, optional
+        What progress bars are called; None shows none.
+    """
+
+    model: dict[str, Any]
+    target: Target
+    recipe: Recipe
+    seeds: Sequence[int]
+    device: torch.device
+    validation_fraction: float
+    n_jobs: int | None = None
+    checkpoint_dir: Path | None = None
+    title: str | None = None
+
+    def train(
+        self,
+        data: EventDataset,
+        held_out: EventDataset | None = None,
+        *,
+        beginnings: Sequence[Beginning | None] | None = None,
+        watchers: Sequence[Callback] = (),
+    ) -> list[EventNet]:
+        """Train all members; Ctrl-C ends the training with those there are.
+
+        Parameters
+        ----------
+        held_out : EventDataset, optional
+            Validation data for all members, in place of what each would hold out.
+        beginnings : sequence of Beginning, optional
+            Where the members start.
+        watchers : sequence of skorch callbacks
+            One for each member; followed only where members are trained one after the other.
+
+        Warns
+        -----
+        TrainingWarning
+            If training was interrupted.
+        """
+        starts = beginnings or [None] * len(self.seeds)
+        jobs = [
+            (seed, self._label(k), self._own_recipe(), start)
+            for k, (seed, start) in enumerate(zip(self.seeds, starts, strict=True))
+        ]
+        if effective_n_jobs(self.n_jobs) > 1 and len(jobs) > 1:
+            return Parallel(n_jobs=self.n_jobs)(
+                delayed(self._train_member)(data, held_out, *job) for job in jobs
+            )
+        watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
+        return list(self._one_by_one(data, held_out, watched))
+
+    def _one_by_one(
+        self, data: EventDataset, held_out: EventDataset | None, jobs: list[Any]
+    ) -> Iterator[EventNet]:
+        for done, job in enumerate(jobs):
+            try:
+                net = self._train_member(data, held_out, *job)
+            except KeyboardInterrupt:
+                if not done:
+                    raise  # nothing to keep yet
+                _warn_interrupted(f"{done} of {len(jobs)} members, which are complete")
+                return
+            yield net
+            if net.interrupted_:
+                member = f"member {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
+                _warn_interrupted(
+                    f"{member}epoch {len(net.history)} of {net.max_epochs}, with the average of "
+                    "the best checkpoints so far"
+                )
+                return
+
+    def _own_recipe(self) -> Recipe:
+        """Members must not share callbacks; a single one takes the user's own."""
+        return self.recipe if len(self.seeds) == 1 else deepcopy(self.recipe)
+
+    def _label(self, member: int) -> str | None:
+        if self.title is None or len(self.seeds) == 1:
+            return self.title
+        return f"{self.title} {member + 1}/{len(self.seeds)}"
+
+    def _train_member(
+        self,
+        data: EventDataset,
+        held_out: EventDataset | None,
+        seed: int,
+        label: str | None,
+        recipe: Recipe,
+        beginning: Beginning | None,
+        watcher: Callback | None = None,
+    ) -> EventNet:
+        """One member, from its seed."""
+        if held_out is None and self.validation_fraction:
+            strata = self.target.strata(data.target)
+            kept, out = holdout(strata, self.validation_fraction, np.random.RandomState(seed))
+            data, held_out = data.subset(kept), data.subset(out)
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
+            settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start]
+            name = fingerprint([*settings, str(self.device)], data, held_out)
+            checkpoint = self.checkpoint_dir / f"{name}.tawt"
+        with isolated_torch(seed, self.device, n_threads=1):
+            net = train(
+                partial(DualPatchPredictor, **self.model),
+                self.target,
+                data,
+                held_out,
+                recipe,
+                seed=seed,
+                device=self.device,
+                label=label,
+                beginning=beginning,
+                checkpoint=checkpoint,
+                watcher=watcher,
+            )
+        return net.prepare_for_prediction()
+
+
+def _warn_interrupted(where: str) -> None:
+    warnings.warn(
+        f"Training was interrupted. The estimator is fitted as far as it came: {where}.",
+        TrainingWarning,
+        stacklevel=2,
+    )
+
+
+def scores_of(nets: list[EventNet], data: EventDataset) -> NDArray[np.float64]:
+    """Scores of every member (n_members, n, K).
+
+    Raises
+    ------
+    DataError
+        Scores that are no numbers, rather than handing them on.
+    """
+    with isolated_torch(0, nets[0].module_device, n_threads=1):
+        scores = decisions(nets, data)
+    lost = ~np.isfinite(scores).all(axis=(0, 2))
+    if lost.any():
+        raise DataError(
+            f"Expected finite scores. Got others for {int(lost.sum())} rows, the first at "
+            f"position {int(lost.argmax())}: their times or values are too large for single "
+            "precision. Compare them with those of the training data."
+        )
+    return scores
+
+
+def history_of(nets: list[EventNet], before: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for each member and epoch, after those of earlier fits."""
+    columns = {
+        "train_loss": "train_loss",
+        "valid_loss": "valid_loss",
+        "valid_score": "valid_score",
+        "dur": "seconds",
+    }
+    done = {} if before is None else before.groupby("member")["epoch"].max().to_dict()
+    rows = [
+        {
+            "member": member,
+            "epoch": done.get(member, 0) + epoch["epoch"],
+            **{new: epoch[old] for old, new in columns.items() if old in epoch},
+        }
+        for member, net in enumerate(nets)
+        for epoch in net.history
+    ]
+    history = pd.DataFrame(rows)
+    return history if before is None else pd.concat([before, history], ignore_index=True)

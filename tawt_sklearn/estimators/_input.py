@@ -1,0 +1,176 @@
+"""The doors of an estimator: rows, labels and weights, checked and in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from tawt_sklearn.estimators._preparation import Preparation
+from tawt_sklearn.events.coerce import as_events, is_numbers
+from tawt_sklearn.exceptions import DataError
+
+
+@contextmanager
+def restored_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Whatever fails inside leaves the estimator as it was: never half fitted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def read_rows(
+    estimator: BaseEstimator, X: Any, preparation: Preparation | None = None
+) -> tuple[pd.DataFrame, bool]:
+    """A frame of histories, and whether ``X`` was an array of numbers.
+
+    Parameters
+    ----------
+    preparation : Preparation, optional
+        That of fit, which the rows must be like; without it the estimator learns the number and
+        the names of the features.
+
+    Raises
+    ------
+    DataError, ValueError, TypeError
+        ``X`` is nothing the estimators take, or not like the rows seen in fit.
+    """
+    reset = preparation is None
+    numbers = is_numbers(X)
+    if preparation is not None and numbers != preparation.numbers:
+        kinds = {True: "an array of numbers", False: "event histories"}
+        raise DataError(f"Expected {kinds[preparation.numbers]}, as in fit. Got {kinds[numbers]}.")
+    if numbers:
+        checked = validate_data(
+            estimator, X, reset=reset, allow_nd=True, ensure_all_finite="allow-nan"
+        )
+        return as_events(checked), True
+    name = "events" if preparation is None else str(preparation.events_name)
+    frame = as_events(X, name=name)
+    _refuse_repeated_names(frame)
+    if len(frame) == 0:
+        raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
+    validate_data(estimator, frame, reset=reset, skip_check_array=True)
+    return frame, False
+
+
+def _refuse_repeated_names(frame: pd.DataFrame) -> None:
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise DataError(
+            f"Expected columns with different names. Got {repeated[0]!r} more than once. "
+            "Rename or drop one."
+        )
+
+
+def read_labels(y: ArrayLike, X: Any, n_rows: int, what: str = "y") -> NDArray:
+    """``y`` as an array with one entry (or one line) for each row, in the order of the rows.
+
+    Raises
+    ------
+    DataError
+        If the length differs, or ``y`` is a Series whose index is not that of ``X``.
+    """
+    if y is None:
+        raise DataError(
+            f"This estimator requires {what} to be passed, but the target {what} is None: "
+            "expected one label for each row of X."
+        )
+    check_index(y, X, what)
+    labels = y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else np.asarray(y)
+    if labels.ndim == 0 or len(labels) != n_rows:
+        got = f"one {type(y).__name__}" if labels.ndim == 0 else f"{len(labels)} labels"
+        raise DataError(
+            f"Expected one label for each of the {n_rows} rows of X. Got {got}. Found input "
+            "variables with inconsistent numbers of samples."
+        )
+    return labels
+
+
+def read_weights(sample_weight: Any, X: Any, n_rows: int) -> NDArray[np.float64]:
+    """Weights of the rows; ones where there are none.
+
+    Raises
+    ------
+    ValueError
+        Another number of weights than rows, negative or infinite ones, or all of them zero.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    check_index(sample_weight, X, "sample_weight")
+    rows = np.empty((n_rows, 0))  # what the check compares the number of weights with
+    weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+    if (weights < 0).any():
+        raise DataError(
+            f"Expected weights of zero or more. Got {int((weights < 0).sum())} negative weights, "
+            f"the smallest is {weights.min()}. Negative values in data passed to `sample_weight`."
+        )
+    if not weights.any():
+        raise DataError("Expected at least one row of positive weight. Got zeros only.")
+    return weights
+
+
+def check_index(y: Any, X: Any, what: str) -> None:
+    """Refuse a Series of labels whose index is not that of the rows.
+
+    Raises
+    ------
+    DataError
+        Which says in which way the two disagree.
+    """
+    if not (isinstance(y, (pd.Series, pd.DataFrame)) and isinstance(X, (pd.Series, pd.DataFrame))):
+        return
+    if len(y) != len(X) or y.index.equals(X.index):
+        return
+    only_y, only_X = y.index.difference(X.index), X.index.difference(y.index)
+    if len(only_y) or len(only_X):
+        raise DataError(
+            f"Expected the index of {what} to be that of X. Got different labels: "
+            f"{len(only_X)} rows of X have no {what} (for instance {only_X[:3].tolist()}) and "
+            f"{len(only_y)} labels of {what} no row in X (for instance {only_y[:3].tolist()}). "
+            f"Align them with {what} = {what}.reindex(X.index), or pass {what}.to_numpy() if the "
+            "order is right."
+        )
+    first = int(np.flatnonzero(y.index != X.index)[0])
+    raise DataError(
+        f"Expected the index of {what} in the order of X. Got the same labels in another order "
+        f"(row {first} is {X.index[first]!r} in X and {y.index[first]!r} in {what}). "
+        f"Align them with {what} = {what}.loc[X.index]."
+    )
+
+
+def distinct_rows(
+    frame: pd.DataFrame, labels: NDArray, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows to learn from, each different from the others, and their weights.
+
+    Rows that agree in everything, label included, become one whose weight is the sum of theirs;
+    the order is that of the rows' hashes.  So a weight of two
+    is the same as the row given twice, to the last bit, and a fit does not depend on the order in
+    which the rows come.  A false match of two different rows takes a collision of 64-bit hashes.
+
+    Parameters
+    ----------
+    labels : (n,) or (n, K) array
+
+    Returns
+    -------
+    rows : (m,) int64
+        Positions in ``frame``.
+    weights : (m,) float64
+    """
+    columns = pd.DataFrame(labels.reshape(len(labels), -1), index=frame.index)
+    parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (frame, columns)]
+    hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    return first, np.bincount(group, weights)

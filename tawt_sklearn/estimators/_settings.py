@@ -1,0 +1,103 @@
+"""Parameters that the time-aware estimators share: the table of constraints and further checks."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import Callback
+
+from tawt_sklearn.tokens.sequencer import TripletSequencer
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "d_model": [Interval(Integral, 1, None, closed="left")],
+    "n_layers": [Interval(Integral, 1, None, closed="left")],
+    "n_heads": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "patching": [StrOptions({"dual", "time", "feature"})],
+    "time_encoding": [StrOptions({"time2vec", "sinusoidal"})],
+    "n_windows": [Interval(Integral, 1, None, closed="left")],
+    "max_feature_patches": [Interval(Integral, 1, None, closed="left")],
+    "code_dropout": [Interval(Real, 0, 0.5, closed="both")],
+    "window_dropout": [Interval(Real, 0, 0.5, closed="both")],
+    "sequencer": [TripletSequencer, None],
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "min_steps": [Interval(Integral, 0, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "warmup_fraction": [Interval(Real, 0, 1, closed="both")],
+    "early_stopping": [StrOptions({"auto"}), "boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "patience": [Interval(Integral, 1, None, closed="left")],
+    "scoring": [str],
+    "n_average": [Interval(Integral, 1, None, closed="left")],
+    "n_ensemble": [Interval(Integral, 1, None, closed="left")],
+    "warm_start": ["boolean"],
+    "checkpoint_dir": [str, os.PathLike, None],
+    "n_jobs": [Integral, None],
+    "device": [str, torch.device, None],
+    "random_state": ["random_state"],
+    "callbacks": [list, tuple, None],
+    "net_params": [dict, None],
+    "verbose": ["verbose"],
+}
+
+OWN_NAMES = {
+    "batch_size": "batch_size",
+    "callbacks": "callbacks",
+    "device": "device",
+    "lr": "learning_rate",
+    "max_epochs": "max_epochs",
+    "optimizer__lr": "learning_rate",
+    "optimizer__weight_decay": "weight_decay",
+    "train_split": "early_stopping and validation_fraction",
+    "verbose": "verbose",
+}
+"""Names of the skorch net that a parameter of the estimator stands for."""
+
+BUILT_HERE = {"criterion", "module", "iterator_train__generator"}
+"""Parts of the net that the estimator makes itself."""
+
+
+def check_settings(estimator: Any) -> None:
+    """What the table of constraints cannot say: parameters that must fit each other.
+
+    Raises
+    ------
+    ValueError
+        Which names the parameters.
+    """
+    if estimator.d_model % estimator.n_heads:
+        raise ValueError(
+            f"Expected d_model to be a multiple of n_heads. Got d_model={estimator.d_model} and "
+            f"n_heads={estimator.n_heads}."
+        )
+    if estimator.scoring != "loss" and estimator.scoring not in get_scorer_names():
+        raise ValueError(
+            'Expected scoring to be "loss" or the name of a scikit-learn scorer, such as '
+            f'"roc_auc" or "r2". Got {estimator.scoring!r}.'
+        )
+    for given in estimator.callbacks or ():
+        callback = given[-1] if isinstance(given, tuple) else given
+        if not issubclass(callback if isinstance(callback, type) else type(callback), Callback):
+            raise ValueError(
+                "Expected callbacks to hold skorch callbacks or pairs (name, callback). "
+                f"Got {given!r}. Callbacks of scikit-learn go to set_callbacks."
+            )
+    if taken := sorted((BUILT_HERE | set(OWN_NAMES)) & set(estimator.net_params or {})):
+        instead = sorted({OWN_NAMES[name] for name in taken if name in OWN_NAMES})
+        use = f" Use the parameters {', '.join(instead)}." if instead else ""
+        raise ValueError(
+            f"Expected net_params without what the estimator sets itself. Got {taken}.{use}"
+        )
+    if estimator.checkpoint_dir is not None and not isinstance(estimator.random_state, Integral):
+        raise ValueError(
+            "Expected random_state to be an integer where checkpoint_dir is given: a fit that "
+            "draws its seeds anew is another fit, and none can be resumed. Got random_state="
+            f"{estimator.random_state!r}."
+        )

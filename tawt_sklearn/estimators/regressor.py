@@ -1,0 +1,236 @@
+"""TimeAwareRegressor: event histories in, numbers out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+
+from tawt_sklearn.estimators._base import TimeAwareEstimator
+from tawt_sklearn.objectives.labels import finite_numbers
+from tawt_sklearn.objectives.supervised import NumericTarget
+from tawt_sklearn.tokens.sequencer import TripletSequencer
+
+
+class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
+    """A dual-patch transformer that predicts numbers from event histories.
+
+    The same network as in :class:`~tawt_sklearn.TimeAwareClassifier`.  Labels are one number
+    (n,) or several (n, k) for each row; they are scaled inside, predictions have their unit.
+
+    Parameters
+    ----------
+    d_model : int, default=48
+        Width of the tokens; a multiple of ``n_heads``.
+    n_layers : int, default=2
+        Transformer blocks.
+    n_heads : int, default=4
+        Attention heads.
+    dropout : float, default=0.2
+        Dropout on residual branches and, half as much again, in the head.
+    patching : {"dual", "time", "feature"}, default="dual"
+        Tokens for codes and for windows of time, or only one of the two.
+    time_encoding : {"time2vec", "sinusoidal"}, default="time2vec"
+        Sines of learned or of fixed frequency for the time of a window.
+    n_windows : int, default=16
+        Windows of time, each with about as many training events.
+    max_feature_patches : int, default=128
+        With more codes than this, only codes that occur in a history become tokens, at most
+        this many for each history; the most frequent codes of the training data go first.
+    code_dropout, window_dropout : float, default=0.2 and 0.3
+        Mean share of codes and windows that are hidden in a training step.
+    sequencer : TripletSequencer, default=None
+        How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
+        histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
+    max_epochs : int, default=20
+    min_steps : int, default=300
+        Train for more epochs than ``max_epochs`` where these would be fewer steps.
+    batch_size : int, default=64
+        Rows in a step; at most a quarter of the training rows.
+    learning_rate : float, default=1e-3
+        Highest learning rate, reached after the warm-up; falls along a cosine.
+    weight_decay : float, default=0.01
+    warmup_fraction : float, default=0.1
+        Share of the steps over which the learning rate rises.
+    loss : {"squared_error", "huber"}, default="squared_error"
+        Of labels that are scaled by their mean and standard deviation; Huber's is linear beyond
+        one standard deviation.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out ``validation_fraction`` of the labels to stop when they do not improve and to
+        choose checkpoints.  ``"auto"`` does so from 10,000 labels on; with fewer, all labels
+        are trained on for a fixed number of steps.
+    validation_fraction : float, default=0.1
+    patience : int, default=5
+        Epochs without improvement before training stops.
+    scoring : str, default="loss"
+        What is watched on the held-out labels: ``"loss"`` or the name of a scikit-learn scorer.
+    n_average : int, default=3
+        Checkpoints whose weights are averaged in the end.
+    n_ensemble : int, default=3
+        Networks trained from different seeds (and hold-outs); their predictions are
+        averaged.  The seed is the largest source of error on a few thousand subjects; 1 is
+        enough to search over other parameters.
+    warm_start : bool, default=False
+        ``fit`` goes on from the networks of the last ``fit``, with its vocabulary and scaling.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a running ``fit``, written after every epoch.  A ``fit`` that was
+        killed and is called again with the same parameters and data goes on there, to the same
+        result.  Fits of a search can share the folder; nothing in it is deleted.
+    n_jobs : int, default=None
+        Members of the ensemble that are trained at the same time.  The result does not depend
+        on it.
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
+    random_state : int, RandomState or None, default=None
+    callbacks : list of skorch callbacks or of pairs (name, callback), default=None
+        Those of scikit-learn go to ``set_callbacks``.  Where there are several members, each
+        trains with copies (``nets_[k].callbacks_``).
+    net_params : dict, default=None
+        Further parameters of the skorch net, by skorch's names, such as ``optimizer``.
+    verbose : int, default=0
+        1 shows a progress bar with the loss and the validation score.
+
+    Attributes
+    ----------
+    nets_ : list of skorch.NeuralNet
+        Trained members.
+    preparation_ : Preparation
+        Fitted sequencer, vocabulary and static columns.
+    target_ : Target
+        What the labels are.
+    history_ : pandas.DataFrame
+        One row for each member and epoch: losses, validation score, seconds.
+    n_iter_ : int
+        Epochs of the longest training run.
+    device_ : torch.device
+        Where training ran.
+    n_features_in_ : int
+    feature_names_in_ : (n_features_in_,) ndarray
+
+    See Also
+    --------
+    tawt_sklearn.TimeAwareClassifier : The same for classes.
+    tawt_sklearn.TripletSequencer : Makes the tokens; put it before this step to search over it.
+
+    Examples
+    --------
+    >>> from tawt_sklearn import TimeAwareRegressor
+    >>> from tawt_sklearn.datasets import make_icu_stays
+    >>> X, _ = make_icu_stays(200, random_state=0)
+    >>> hours = X["events"].events.lengths / 10
+    >>> model = TimeAwareRegressor(d_model=16, max_epochs=2, min_steps=10, random_state=0)
+    >>> model.fit(X, hours).predict(X.iloc[:3]).shape
+    (3,)
+    """
+
+    target_: NumericTarget
+
+    _parameter_constraints = {
+        **TimeAwareEstimator._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "huber"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        d_model: int = 48,
+        n_layers: int = 2,
+        n_heads: int = 4,
+        dropout: float = 0.2,
+        patching: str = "dual",
+        time_encoding: str = "time2vec",
+        n_windows: int = 16,
+        max_feature_patches: int = 128,
+        code_dropout: float = 0.2,
+        window_dropout: float = 0.3,
+        sequencer: TripletSequencer | None = None,
+        max_epochs: int = 20,
+        min_steps: int = 300,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        loss: str = "squared_error",
+        early_stopping: str | bool = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        scoring: str = "loss",
+        n_average: int = 3,
+        n_ensemble: int = 3,
+        warm_start: bool = False,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        device: str | torch.device | None = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.patching = patching
+        self.time_encoding = time_encoding
+        self.n_windows = n_windows
+        self.max_feature_patches = max_feature_patches
+        self.code_dropout = code_dropout
+        self.window_dropout = window_dropout
+        self.sequencer = sequencer
+        self.max_epochs = max_epochs
+        self.min_steps = min_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.loss = loss
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.scoring = scoring
+        self.n_average = n_average
+        self.n_ensemble = n_ensemble
+        self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Self:
+        """Go once over some rows, with a learning rate that stays.
+
+        The first call learns the vocabulary, scaling (of the labels, too) and windows of time;
+        what later rows have beyond them counts as unknown.  Goes on from a ``fit``, too.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self
+        """
+        return self._partial_fit(X, y, sample_weight, None)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Numbers in the unit of the training labels, (n,) or (n, k) as they were."""
+        numbers = self._combined(X)
+        return self.target_.answer(numbers)
+
+    # ---- what the base asks for ----------------------------------------------------------------
+
+    def _check_labels(self, labels: NDArray) -> NDArray:
+        return finite_numbers(labels)
+
+    def _make_target(self, labels: NDArray, weights: NDArray[np.float64]) -> NumericTarget:
+        return NumericTarget.fit(labels, weights, self.loss)

@@ -1,0 +1,1 @@
+"""What the networks learn from: losses, and what their scores mean."""

@@ -1,0 +1,145 @@
+"""A training run on disk: a killed fit goes on where its last finished epoch ended.
+
+One file for each run, named by a fingerprint of everything that its result depends on, so that
+the fits of a search can share a folder.  The file of a finished run keeps its weights: a search
+that was killed finds the fits it had finished, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from skorch.history import History
+from torch import Tensor
+
+from tawt_sklearn.persistence.archive import read_archive, write_archive
+from tawt_sklearn.persistence.codec import decode, encode
+from tawt_sklearn.training.callbacks import AverageCheckpoints
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.schedule import FollowSchedule
+
+
+def fingerprint(settings: Any, *data: EventDataset | None) -> str:
+    """Name of a run: a hash of its settings and of all rows with labels and weights."""
+    parts = [None if rows is None else rows.content() for rows in data]
+    return str(joblib.hash([settings, parts], hash_name="sha1", coerce_mmap=True))
+
+
+class Checkpoint(Callback):
+    """Write the state of the run after every epoch; the last of the callbacks.
+
+    What a run holds: weights and the optimizer's moments, the weights kept for averaging, the
+    number of the step, the history, and the states of the random generators.
+
+    Parameters
+    ----------
+    path : Path
+    schedule : FollowSchedule
+    average : AverageCheckpoints
+    generator : torch.Generator
+        Of the order of the rows.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schedule: FollowSchedule,
+        average: AverageCheckpoints,
+        generator: torch.Generator,
+    ) -> None:
+        self.path = path
+        self.schedule = schedule
+        self.average = average
+        self.generator = generator
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        random = {"cpu": torch.get_rng_state(), "rows": self.generator.get_state()}
+        if net.module_device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(net.module_device)
+        state = {
+            "finished": False,
+            "history": _epochs(net),
+            "weights": net.weights(),
+            "optimizer": net.optimizer_.state_dict()["state"],
+            "step": self.schedule.step_,
+            "kept": self.average.kept_,
+            "random": random,
+        }
+        self._write(state)
+
+    def finish(self, net: Any) -> None:
+        """Keep the result only."""
+        self._write({"finished": True, "history": _epochs(net), "weights": net.weights()})
+
+    def read(self) -> dict[str, Any] | None:
+        """The state of an earlier run, None where there is none.
+
+        Raises
+        ------
+        SaveFileError
+            The file was damaged.
+        """
+        if not self.path.exists():
+            return None
+        document, arrays = read_archive(self.path)
+        return _tensors(decode(document["run"], arrays))
+
+    def resume(self, net: Any, state: dict[str, Any]) -> None:
+        """Put the state into an initialized net whose training has begun."""
+        net.history_ = History(state["history"])
+        net.module_.load_state_dict(state["weights"])
+        if state["finished"]:
+            return
+        groups = net.optimizer_.state_dict()["param_groups"]
+        net.optimizer_.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.schedule.step_ = state["step"]
+        device = net.module_device
+        self.average.kept_ = [
+            (rank, [tensor.to(device) for tensor in weights]) for rank, weights in state["kept"]
+        ]
+        random = state["random"]
+        torch.set_rng_state(random["cpu"])
+        self.generator.set_state(random["rows"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], device)
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        node, arrays = encode(_arrays(state))
+        write_archive(self.path, {"run": node}, arrays)
+
+
+def _epochs(net: Any) -> list[dict[str, Any]]:
+    """The history without its steps, and without what users' callbacks may have put there."""
+    return [
+        {
+            "batches": [],
+            **{k: v for k, v in epoch.items() if isinstance(v, bool | int | float | str)},
+        }
+        for epoch in net.history
+    ]
+
+
+def _arrays(value: Any) -> Any:
+    """Nested containers with arrays in place of tensors."""
+    return _mapped(value, Tensor, lambda tensor: tensor.detach().cpu().numpy())
+
+
+def _tensors(value: Any) -> Any:
+    """Nested containers with tensors in place of arrays."""
+    return _mapped(value, np.ndarray, lambda array: torch.from_numpy(np.array(array)))
+
+
+def _mapped(value: Any, kind: type, change: Any) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, kind, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(item, kind, change) for item in value)
+    return value

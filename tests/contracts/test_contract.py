@@ -1,0 +1,123 @@
+"""Every estimator held to the contract, one class for each and each form of its input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline
+
+from tawt_sklearn import (
+    EventSummarizer,
+    TimeAwareClassifier,
+    TimeAwareRegressor,
+    TripletSequencer,
+)
+
+from .answers import answers, assert_same, fit_and_answer
+from .event_suite import EventModelContract, EventTransformerContract
+from .suite import SupervisedContract
+
+QUICK = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "n_windows": 4,
+    "max_epochs": 2,
+    "min_steps": 4,
+    "n_ensemble": 1,
+    "random_state": 0,
+    "device": "cpu",
+}
+"""Parameters of networks that train in a moment."""
+
+
+class TestTripletSequencer(EventTransformerContract):
+    def make(self):
+        return TripletSequencer()
+
+
+class TestEventSummarizer(EventTransformerContract):
+    def make(self):
+        return EventSummarizer(statistics=["count", "mean", "last"], windows=[None, 24])
+
+
+class TestClassifier(EventModelContract):
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(**QUICK)
+
+
+class TestRegressor(EventModelContract):
+    kind = "regressor"
+
+    def make(self):
+        return TimeAwareRegressor(**QUICK)
+
+
+class TestClassifierOfTokens(EventModelContract):
+    """The sequencer and the network as two steps, as a search over both has them."""
+
+    kind = "classifier"
+
+    def make(self):
+        return Pipeline([("sequence", TripletSequencer()), ("model", TimeAwareClassifier(**QUICK))])
+
+    # A Pipeline fits its steps one after the other, and keeps those that worked.
+    test_a_failed_fit_leaves_nothing_behind = None
+    test_a_failed_fit_leaves_the_earlier_one_as_it_was = None
+    # Its sequencer learns from rows that the model is told to weigh with zero.
+    test_whole_weights_are_repeated_rows = None
+
+
+class PanelContract(SupervisedContract):
+    """Panels (n_cases, n_channels, n_timepoints) with values that were not measured."""
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        panel = rng.normal(size=(36, 3, 10))
+        panel[rng.random(panel.shape) < 0.2] = np.nan
+        score = np.nanmean(panel, axis=(1, 2))
+        return panel, score > np.median(score) if self.kind == "classifier" else score
+
+    def unusable(self, X: np.ndarray) -> np.ndarray:
+        return np.full_like(X, np.nan)
+
+    def test_single_precision(self, X, fitted, expected):
+        for name, answer in answers(fitted, X.astype(np.float32)).items():
+            if answer.dtype.kind == "f":
+                np.testing.assert_allclose(answer, expected[name], 1e-4, 1e-5, err_msg=name)
+
+    def test_lists_of_series(self, X, y, expected):
+        assert_same(fit_and_answer(self.make(), X.tolist(), y), expected)
+
+    def test_another_number_of_channels(self, X, fitted):
+        with pytest.raises(ValueError, match="channel|features"):
+            fitted.predict(X[:, :2])
+
+    def test_a_row_of_nothing_but_missing_values(self, X, fitted):
+        X = X.copy()
+        X[3] = np.nan
+        assert np.isfinite(fitted.predict(X).astype(float)).all()
+
+    def test_infinite_values(self, X, y, fitted):
+        X = X.copy()
+        X[3, 0, 0] = np.inf
+        with pytest.raises(ValueError, match="infinit"):
+            self.make().fit(X, y)
+        with pytest.raises(ValueError, match="infinit"):
+            fitted.predict(X)
+
+
+class TestPanelClassifier(PanelContract):
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(**QUICK)
+
+
+class TestPanelRegressor(PanelContract):
+    kind = "regressor"
+
+    def make(self):
+        return TimeAwareRegressor(**QUICK)
