@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# scikit-learn's array API check runs only where this is set, and would be skipped without it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 
 @pytest.fixture(scope="session")
 def data_home() -> Path:

@@ -157,7 +157,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 beginnings=self._beginnings(plan, optimizer=False) if going_on else None,
                 watchers=watchers,
             )
-            vars(self).update(self._state(ready, device, nets, going_on))
+            self.__dict__.update(self._state(ready, device, nets, going_on))
             self._after_training(ready, held_out, plan)
             if watchers:
                 tasks.call_on_fit_task_end(
@@ -185,7 +185,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)
-            vars(self).update(self._state(ready, device, nets, going_on))
+            self.__dict__.update(self._state(ready, device, nets, going_on))
         return self
 
     def _make_ready(

@@ -165,7 +165,7 @@ def _warn_interrupted(where: str) -> None:
     warnings.warn(
         f"Training was interrupted. The estimator is fitted as far as it came: {where}.",
         TrainingWarning,
-        stacklevel=2,
+        stacklevel=6,  # the caller of fit, past the members and scikit-learn's wrapper
     )
 
 

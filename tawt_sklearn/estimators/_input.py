@@ -173,4 +173,4 @@ def distinct_rows(
     parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (frame, columns)]
     hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    return first, np.bincount(group, weights)
+    return first.astype(np.int64), np.bincount(group, weights).astype(np.float64)

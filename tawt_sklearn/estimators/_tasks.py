@@ -74,5 +74,5 @@ class ReportEpochs(Callback):
 def _as_it_is(net: EventNet) -> EventNet:
     """A copy of a net in training that can predict; the net itself goes on undisturbed."""
     snapshot = copy.copy(net)
-    vars(snapshot)["module_"] = copy.deepcopy(net.module_)
+    snapshot.__dict__["module_"] = copy.deepcopy(net.module_)
     return snapshot.prepare_for_prediction()

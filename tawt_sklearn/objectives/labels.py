@@ -28,6 +28,11 @@ def one_label(labels: NDArray) -> NDArray:
             f"Expected a label for every row. Got {int(missing.sum())} missing ones, the first "
             f"at position {int(missing.argmax())}. Drop these rows from X and y."
         )
+    if labels.dtype.kind == "f" and (infinite := np.isinf(labels)).any():
+        raise DataError(
+            f"Expected classes. Input y contains infinity: {int(infinite.sum())} labels, the first "
+            f"at position {int(infinite.argmax())}. Drop these rows from X and y."
+        )
     return labels
 
 
@@ -74,8 +79,8 @@ def indicators(labels: NDArray) -> NDArray[np.int64]:
         odd = labels[~np.isin(numbers, (0.0, 1.0))]
         raise DataError(
             "Expected y of several columns to say with 0 and 1 which labels a row has. Got "
-            f"{odd[:1].tolist()[0]!r} among others. For one label of several classes give y of shape (n,); "
-            "for several such labels use sklearn.multioutput.MultiOutputClassifier."
+            f"{odd[:1].tolist()[0]!r} among others. For one label of several classes give y of "
+            "shape (n,); for several such labels use sklearn.multioutput.MultiOutputClassifier."
         )
     return numbers.astype(np.int64)
 

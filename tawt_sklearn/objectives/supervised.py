@@ -23,8 +23,9 @@ from tawt_sklearn.objectives.labels import finite_numbers, indicators, one_label
 class Target(Protocol):
     """One kind of label."""
 
-    prior: NDArray[np.float64]
-    """(K,) scores to start from: those of a network that has not seen any row yet."""
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """(K,) scores to start from: those of a network that has not seen any row yet."""
 
     def check(self, labels: NDArray) -> NDArray:
         """Labels of further rows, (n,) or (n, K), or a DataError where they are not of the kind."""

@@ -59,8 +59,10 @@ class Savable:
         ------
         FileNotFoundError
             The folder does not exist.
+        SaveFileError
+            The path is that of a folder.
         TypeError
-            A parameter cannot be saved, such as a function.
+            A parameter cannot be saved, such as a function; nothing is written.
         """
         from tawt_sklearn.persistence.archive import write_archive
         from tawt_sklearn.persistence.codec import encode

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted
 
+from tawt_sklearn.events.tables import library_of
 from tawt_sklearn.exceptions import DataWarning
 
 
@@ -50,7 +51,13 @@ class PanelOutputMixin:
         table = isinstance(result, pd.DataFrame) or (
             isinstance(result, np.ndarray) and result.ndim == 2
         )
-        return _wrap_data_with_container("transform", result, X, self) if table else result
+        if not table:
+            return result
+        result = _wrap_data_with_container("transform", result, X, self)
+        unasked = _get_output_config("transform", self)["dense"] == "default"
+        if unasked and isinstance(result, pd.DataFrame) and library_of(X) == "polars":
+            return type(X)(result)  # a long frame of the kind that was given
+        return result
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, then transform the same data; see :meth:`transform`."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from tawt_sklearn.events.tables import plain_series
 from tawt_sklearn.exceptions import DataError
 
 TimeKind = Literal["number", "datetime", "zoned datetime", "time difference"]
@@ -22,7 +23,7 @@ _FURTHEST = 1e15
 
 
 def as_times(column: Any, name: Any) -> tuple[Any, TimeKind]:
-    """A column of times, dates among objects as datetimes, and what it holds.
+    """A column of times, dates of pyarrow and among objects as datetimes, and what it holds.
 
     Raises
     ------
@@ -31,6 +32,7 @@ def as_times(column: Any, name: Any) -> tuple[Any, TimeKind]:
     """
     if not isinstance(column, pd.Series):
         return column, "number"
+    column = plain_series(column)
     if pd.api.types.is_object_dtype(column.dtype):
         content = pd.api.types.infer_dtype(column, skipna=True)
         if content in ("datetime", "datetime64", "date", "timedelta", "timedelta64"):

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import clocks, waves
 from tawt_sklearn.tokens._output import PanelOutputMixin, warn_counted
 from tawt_sklearn.tokens.forms import read_steps, refuse_events
@@ -22,7 +23,7 @@ from tawt_sklearn.tokens.steps import Form, Steps, channel_names, float_dtype
 Method = Literal["sinusoidal", "time2vec", "delta", "log_delta", "calendar"]
 
 
-class TimeEmbedder(PanelOutputMixin, TransformerMixin, BaseEstimator):
+class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
     """Turn times into features that a model can use: waves, differences, or the calendar.
 
     Parameters
@@ -130,6 +131,8 @@ class TimeEmbedder(PanelOutputMixin, TransformerMixin, BaseEstimator):
     feature_names_in_: np.ndarray
     _kinds: list[clocks.TimeKind]  # of each column of times
 
+    _saved_private = ("_kinds",)
+
     def __init__(
         self,
         *,
@@ -222,8 +225,10 @@ class TimeEmbedder(PanelOutputMixin, TransformerMixin, BaseEstimator):
             "The networks encode the times of events by themselves: see "
             "TimeAwareClassifier(time_encoding=...).",
         )
-        if isinstance(X, np.ndarray) and X.dtype.kind in "mM" and X.ndim == 2:
-            X = pd.DataFrame(X)
+        if isinstance(X, np.ndarray) and X.dtype.kind in "mMO" and X.ndim == 2:
+            frame = pd.DataFrame(X).infer_objects()
+            if not frame.select_dtypes(["datetime", "datetimetz", "timedelta"]).empty:
+                X = frame
         return read_steps(self, X, reset=reset, long_frames=False)
 
     def _check_channel(self, steps: Steps) -> None:

@@ -88,6 +88,10 @@ def read_steps(
         if not reset:
             _check_channels(steps, estimator.n_features_in_)
         X = np.empty((1, len(steps.columns)))  # stands for its number of channels
+    if not steps.columns:
+        raise DataError(
+            "Expected at least one column or channel. Got none: found array with 0 feature(s)."
+        )
     if not steps.n_steps:
         raise DataError(
             "Expected at least one row or time step. Got none: found array with 0 sample(s)."
@@ -125,10 +129,10 @@ def _from_numbers(estimator: Any, X: Any, reset: bool) -> Steps:
     except ValueError as error:
         if not str(error).startswith("could not convert string"):
             raise
-        raise DataError(
-            f"Expected numbers. Got text: {error}. Pass a DataFrame, or name the columns with "
-            "text in categorical_features."
-        ) from error
+        remedy = "Pass a DataFrame, whose columns have their types"
+        if hasattr(estimator, "categorical_features"):
+            remedy += ", or name the columns with text in categorical_features"
+        raise DataError(f"Expected numbers. Got text: {error}. {remedy}.") from error
     return Steps(form="table", columns=list(numbers.T), dtype=numbers.dtype)
 
 
@@ -169,6 +173,8 @@ def _from_frame(X: pd.DataFrame, case: Hashable, time: Hashable, long_frames: bo
         raise DataError(
             f"Expected case= beside time={time!r}: the column that tells the cases apart. Got None."
         )
+    if case is not None and case == time:
+        raise DataError(f"Expected different columns as case and time. Got {case!r} for both.")
     if case is None and not two_levels:
         columns = [X.iloc[:, k] for k in range(X.shape[1])]
         return Steps("table", columns, float_dtype(X.dtypes), frame=X)
@@ -297,7 +303,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
             pass
     raise DataError(
         f"Expected a panel of numbers. Got {values.dtype} values. Encode text as whole numbers, "
-        "or pass a long DataFrame (case=, time=)."
+        "and dates as numbers of hours."
     )
 
 

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._output import PanelOutputMixin, warn_counted
 from tawt_sklearn.tokens.encoded import join_columns, read_encoded
 from tawt_sklearn.tokens.forms import read_steps, refuse_events
@@ -28,11 +29,11 @@ from tawt_sklearn.tokens.scales import learn_scale, scale_numbers
 from tawt_sklearn.tokens.steps import Form, Steps, channel_names, float_dtype, refuse_repeated
 
 
-class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
+class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
     """Scale numbers, encode categories, and tell what was missing in channels of their own.
 
-    Nothing is imputed.  A missing number becomes 0 *after* scaling, the centre of its column, and
-    an indicator beside it says that it was not measured; a missing category has a code of its own.
+    Nothing is imputed: a missing number becomes 0 *after* scaling, the centre of its column, beside
+    an indicator that says so; a missing category has a code of its own.
 
     Parameters
     ----------
@@ -53,14 +54,13 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         fit.  With ``"missing-only"``, a value that is missing later in another column counts as
         the centre, with a warning.
     time_since_observed : bool, default=False
-        For panels and long frames: whether to add, for each numeric channel, the time since it was
-        last observed: 0 where observed, and since the first step of the case where it has not been
-        observed yet.  Counted in steps; in a long frame with times in its times, hours where these
-        are dates.
+        Panels and long frames: whether to add, for each numeric channel, the time since it was
+        last observed, or since the first step of the case where it was not yet.  Counted in steps;
+        in a long frame with times in its own unit, hours where they are dates.
     case, time : str, int or None, default=None
         Columns, or levels of the index, that make a DataFrame a long one with a row per case and
-        time.  Both are kept as they are.  Not needed where the index has two levels, case and
-        time.  Without times the rows of a case are taken to be in order.
+        time; they are kept as they are.  Not needed where the index has two levels, case and time.
+        Without times the rows of a case are taken to be in order.
 
     Attributes
     ----------
@@ -138,6 +138,8 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
     _channels: list[int]  # positions of the channels among the columns of X
     _kept: list[int]  # positions of the case and time columns of a long frame
 
+    _saved_private = ("_labels", "_columns", "_channels", "_kept")
+
     def __init__(
         self,
         *,
@@ -185,8 +187,8 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         ------
         DataError
             Infinite numbers, fractions in a categorical channel of a panel or long frame, dates,
-            ragged arrays, event histories, times since observed of a table, names that are there
-            twice, ``categorical_features`` that X does not have.
+            ragged arrays, event histories, names that are there twice, parameters that ask for
+            what X does not have.
         """
         before = dict(self.__dict__)
         try:
@@ -243,13 +245,14 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         steps = self._read(X, reset=False, with_text=len(self.categories_) > 0)
         C, names = len(steps.columns), self._names()
         numeric = np.flatnonzero(~np.isnan(self.center_))
-        dtype = self._dtype(steps, numeric)
+        dtype = steps.dtype  # of all columns; those of categories do not count
+        if steps.frame is not None:
+            dtype = float_dtype(steps.columns[c].dtype for c in numeric)
         indicator = dict(zip(self.indicator_features_.tolist(), range(C, 2 * C), strict=False))
         since = C + len(indicator)
         out = steps.empty(since + len(numeric) * self.time_since_observed, dtype)
         clock = steps.clock() if self.time_since_observed else None
-        unmarked: dict[str, int] = {}
-        unseen: dict[str, int] = {}
+        unmarked, unseen = {}, {}
         for c, labels in zip(self.categorical_features_.tolist(), self._labels, strict=True):
             codes = encode_levels(category_column(steps, c, names[c]), labels)
             steps.put(out, c, codes)
@@ -266,20 +269,13 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
                 unmarked[names[c]] = int(missing.sum())
             if clock is not None:
                 steps.put(out, since + n, time_since_observed(~missing, *clock))
-        warn_counted(
-            unseen, "values of categorical columns were not seen in fit and get the code 1"
-        )
+        warn_counted(unseen, "values of categorical columns were not seen in fit (code 1)")
         warn_counted(
             unmarked,
             "missing values are in columns that had none in fit, and so no indicator, and count "
             'as the centre; indicators="all" tells them apart',
         )
         return steps.finish(out, self.get_feature_names_out())
-
-    def _dtype(self, steps: Steps, numeric: np.ndarray) -> Any:
-        if steps.frame is None:
-            return steps.dtype
-        return float_dtype(steps.columns[c].dtype for c in numeric)
 
     def inverse_transform(self, X: Any) -> Any:
         """Undo the scaling, put NaN where the indicators say missing, and categories back.
@@ -292,9 +288,8 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray, list of ndarray or DataFrame
-            In the form given to fit; an array of objects where categories of an array are text.
-            Missing categories, and such that fit has not seen, are NaN or None.  Missing numbers
-            of a column without indicator come back as its centre.
+            In the form given to fit.  Missing categories, and such that fit has not seen, are NaN
+            or None; missing numbers of a column without indicator are its centre.
 
         Raises
         ------
@@ -327,8 +322,8 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Names of the columns or channels where fit saw none; ``x0``, ``x1``, ... for a table,
-            ``channel_0``, ``channel_1``, ... for a panel without.
+            Names of the columns or channels where fit saw none; without, ``x0``, ... in a table,
+            ``channel_0``, ... in a panel.
 
         Returns
         -------
@@ -337,14 +332,15 @@ class MissingMaskEncoder(PanelOutputMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         names = self._all_names(input_features)
         kept = [names[k] for k in self._kept]
-        channels = [names[k] for k in self._channels]
-        return np.array([*kept, *self._output_names(channels)], dtype=object)
+        outputs = self._output_names([names[k] for k in self._channels])
+        return np.array([*kept, *outputs], dtype=object)
 
     def _names(self) -> list[str]:
-        names = self._all_names(None)
-        return [names[k] for k in self._channels]
+        return [self._all_names(None)[k] for k in self._channels]
 
     def _all_names(self, input_features: Any) -> list[str]:
+        if self.form_ == "frame" and input_features is None:
+            return [str(label) for label in self._columns or []]
         names = _check_feature_names_in(self, input_features)
         return channel_names(names, self.form_, input_features is not None)
 

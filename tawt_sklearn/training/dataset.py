@@ -106,8 +106,9 @@ class EventDataset(Dataset):
             start=np.zeros(len(self)),
             end=events.end - clock,
         )
-        others = [self.static_numeric, self.static_category, self.target.reshape(len(self), -1)]
-        table = pd.concat([pd.DataFrame(block) for block in others], axis=1)
+        target = self.target.reshape(len(self), -1)
+        blocks: list[NDArray] = [self.static_numeric, self.static_category, target]
+        table = pd.concat([pd.DataFrame(block) for block in blocks], axis=1)
         table = table.set_axis(range(table.shape[1]), axis=1).assign(events=since)
         return np.argsort(pd.util.hash_pandas_object(table, index=False).to_numpy(), kind="stable")
 

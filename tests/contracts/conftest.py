@@ -1,12 +1,20 @@
-"""What the tests of one contract class share: data, one fitted estimator and its answers."""
+"""What the tests of one contract class share, and the cohort and models of the others."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
+
+from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor, TripletSequencer
+from tawt_sklearn.datasets import make_icu_stays
 
 from .answers import answers
+from .suite import QUICK
+
+# ---- a contract class ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="class")
@@ -30,3 +38,21 @@ def fitted(request: pytest.FixtureRequest, X: Any, y: Any) -> Any:
 def expected(fitted: Any, X: Any) -> dict[str, Any]:
     """What ``fitted`` answers for all rows of X."""
     return answers(fitted, X)
+
+
+# ---- what users do all day -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def cohort() -> tuple[pd.DataFrame, pd.Series]:
+    return make_icu_stays(120, random_state=0)
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline([("sequence", TripletSequencer()), ("model", TimeAwareClassifier(**QUICK))])
+
+
+@pytest.fixture
+def regression() -> Pipeline:
+    return Pipeline([("sequence", TripletSequencer()), ("model", TimeAwareRegressor(**QUICK))])

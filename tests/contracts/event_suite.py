@@ -16,7 +16,6 @@ from .answers import answers, assert_same, fit_and_answer, method_names
 from .suite import TOLERANCE, EstimatorContract, SupervisedContract
 
 N_ROWS = 36
-ORDINARY = "ignore:.*unknown:tawt_sklearn.exceptions.DataWarning"
 
 
 class EventFrameContract(EstimatorContract):
@@ -34,11 +33,11 @@ class EventFrameContract(EstimatorContract):
     # ---- the frame ---------------------------------------------------------------------------
 
     def test_the_index_does_not_matter(self, X, y, fitted, expected):
-        for index in (range(len(X)), [f"s{k}" for k in range(len(X))], np.zeros(len(X), int)):
-            other = X.set_axis(index)
-            assert_same(answers(fitted, other), expected)
-            labels = None if y is None else y.set_axis(index)
-            assert_same(fit_and_answer(self.make(), other, labels), expected)
+        names, repeated = [f"s{k}" for k in range(len(X))], np.zeros(len(X), int)
+        for index in (range(len(X)), names, repeated):
+            assert_same(answers(fitted, X.set_axis(index)), expected)
+        labels = None if y is None else y.set_axis(repeated)
+        assert_same(fit_and_answer(self.make(), X.set_axis(repeated), labels), expected)
 
     def test_several_rows_of_a_subject(self, X, fitted, expected):
         twice = pd.concat([X.iloc[:4], X.iloc[:4]])

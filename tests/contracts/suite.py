@@ -26,6 +26,19 @@ from sklearn.utils import _safe_indexing, get_tags
 
 from .answers import answers, assert_same, fit_and_answer, method_names
 
+QUICK = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "n_windows": 4,
+    "max_epochs": 2,
+    "min_steps": 4,
+    "n_ensemble": 1,
+    "random_state": 0,
+    "device": "cpu",
+}
+"""Parameters of networks that train in a moment."""
+
 TOLERANCE = 1e-7
 """Between the answers for a row alone and among others, on a CPU."""
 

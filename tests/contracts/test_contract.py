@@ -8,27 +8,16 @@ from sklearn.pipeline import Pipeline
 
 from tawt_sklearn import (
     EventSummarizer,
+    MissingMaskEncoder,
     TimeAwareClassifier,
     TimeAwareRegressor,
+    TimeEmbedder,
     TripletSequencer,
 )
 
 from .answers import answers, assert_same, fit_and_answer
 from .event_suite import EventModelContract, EventTransformerContract
-from .suite import SupervisedContract
-
-QUICK = {
-    "d_model": 8,
-    "n_heads": 2,
-    "n_layers": 1,
-    "n_windows": 4,
-    "max_epochs": 2,
-    "min_steps": 4,
-    "n_ensemble": 1,
-    "random_state": 0,
-    "device": "cpu",
-}
-"""Parameters of networks that train in a moment."""
+from .suite import QUICK, EstimatorContract, SupervisedContract
 
 
 class TestTripletSequencer(EventTransformerContract):
@@ -70,15 +59,19 @@ class TestClassifierOfTokens(EventModelContract):
     test_whole_weights_are_repeated_rows = None
 
 
-class PanelContract(SupervisedContract):
-    """Panels (n_cases, n_channels, n_timepoints) with values that were not measured."""
+def panel() -> np.ndarray:
+    """(n_cases, n_channels, n_timepoints) with values that were not measured."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(36, 3, 10))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return values
 
+
+class PanelContract(SupervisedContract):
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(0)
-        panel = rng.normal(size=(36, 3, 10))
-        panel[rng.random(panel.shape) < 0.2] = np.nan
-        score = np.nanmean(panel, axis=(1, 2))
-        return panel, score > np.median(score) if self.kind == "classifier" else score
+        X = panel()
+        score = np.nanmean(X, axis=(1, 2))
+        return X, score > np.median(score) if self.kind == "classifier" else score
 
     def unusable(self, X: np.ndarray) -> np.ndarray:
         return np.full_like(X, np.nan)
@@ -121,3 +114,23 @@ class TestPanelRegressor(PanelContract):
 
     def make(self):
         return TimeAwareRegressor(**QUICK)
+
+
+class PanelTransformerContract(EstimatorContract):
+    kind = "transformer"
+
+    def data(self) -> tuple[np.ndarray, None]:
+        return panel(), None
+
+    def unusable(self, X: np.ndarray) -> np.ndarray:
+        return np.full_like(X, np.inf)
+
+
+class TestPanelMissingMaskEncoder(PanelTransformerContract):
+    def make(self):
+        return MissingMaskEncoder(time_since_observed=True)
+
+
+class TestPanelTimeEmbedder(PanelTransformerContract):
+    def make(self):
+        return TimeEmbedder(method="time2vec", random_state=0)

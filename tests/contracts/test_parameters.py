@@ -24,8 +24,7 @@ from tawt_sklearn import (
 )
 from tawt_sklearn.datasets import make_icu_stays
 
-from .suite import fitted_attributes
-from .test_contract import QUICK
+from .suite import QUICK, fitted_attributes
 
 NONE = object()
 """There is no wrong value: both values of a switch are right."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -415,6 +417,8 @@ def test_arrays_and_objects_of_dates(dates):
     array = dates[["admitted"]].to_numpy()
     assert array.dtype.kind == "M"
     np.testing.assert_array_equal(TimeEmbedder(method="calendar").fit_transform(array), expected)
+    array = array.astype(object)
+    np.testing.assert_array_equal(TimeEmbedder(method="calendar").fit_transform(array), expected)
     objects = pd.DataFrame({"t": dates["admitted"].astype(object)})
     np.testing.assert_array_equal(TimeEmbedder(method="calendar").fit_transform(objects), expected)
     days = pd.DataFrame({"t": dates["admitted"].dt.date})
@@ -464,6 +468,15 @@ def test_the_data_are_not_changed(dates, panel):
     np.testing.assert_array_equal(panel, copy)
 
 
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys; from tawt_sklearn import MissingMaskEncoder, TimeEmbedder;"
+        "print({'torch', 'skorch', 'polars', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_a_frame_with_two_index_levels_is_a_table(dates):
     index = pd.MultiIndex.from_product([range(4), range(10)])
     out = TimeEmbedder().fit_transform(dates.set_index(index))
@@ -493,6 +506,13 @@ def test_event_histories(form):
 def test_columns_that_hold_no_times(column, got):
     with pytest.raises(DataError, match=f"time differences in column 't'. Got {got}"):
         TimeEmbedder().fit(pd.DataFrame({"t": column}))
+
+
+def test_arrays_that_hold_no_times():
+    with pytest.raises(DataError, match="Got text.*'2024-01-01'. Pass a DataFrame, whose columns"):
+        TimeEmbedder().fit([["2024-01-01"]])
+    with pytest.raises(DataError, match="Got datetime64.*dates as numbers of hours"):
+        TimeEmbedder().fit(np.zeros((2, 2, 2), dtype="datetime64[s]"))
 
 
 def test_another_kind_of_time_than_in_fit(dates):

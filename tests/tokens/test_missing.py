@@ -490,7 +490,9 @@ def test_columns_that_are_neither_numbers_nor_categories(column, message):
 
 
 @pytest.mark.parametrize(
-    "form", [lambda X: X, lambda X: X["events"], lambda X: X["events"].array], ids=str
+    "form",
+    [lambda X: X, lambda X: X["events"], lambda X: X["events"].array],
+    ids=["frame", "column", "array"],
 )
 def test_event_histories(form):
     X = form(frame_of([(0, "hr", 1.0)], [(1, "hr", 2.0)]))

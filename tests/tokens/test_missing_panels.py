@@ -266,6 +266,25 @@ def test_set_output_of_long_frames(panel, output):
     assert list(out.columns) == encoder.get_feature_names_out().tolist()
 
 
+def test_polars_in_polars_out(panel):
+    polars = pytest.importorskip("polars")
+    X = long(panel).reset_index()
+    encoder = MissingMaskEncoder(case="stay", time="hour")
+    out = encoder.fit_transform(polars.from_pandas(X))
+    assert isinstance(out, polars.DataFrame)
+    pd.testing.assert_frame_equal(out.to_pandas(), encoder.transform(X))
+    pd.testing.assert_frame_equal(encoder.inverse_transform(out), X)
+
+
+def test_columns_with_numbers_as_names(panel):
+    X = long(panel).reset_index().set_axis(range(5), axis=1)
+    encoder = MissingMaskEncoder(case=0, time=1).fit(X)
+    out = encoder.transform(X)
+    assert [str(name) for name in out.columns] == encoder.get_feature_names_out().tolist()
+    assert out.columns.tolist()[:3] == [0, 1, "2"]
+    pd.testing.assert_frame_equal(encoder.inverse_transform(out), X)
+
+
 # ---- what is refused ------------------------------------------------------------------------
 
 
@@ -341,6 +360,12 @@ def test_no_steps(shape):
         MissingMaskEncoder().fit(np.empty(shape))
 
 
+def test_no_channels():
+    for X in (np.empty((3, 0, 4)), pd.DataFrame(index=range(3))):
+        with pytest.raises(DataError, match="at least one column or channel"):
+            MissingMaskEncoder().fit(X)
+
+
 def test_another_form_than_in_fit(panel):
     X = long(panel)
     forms = {
@@ -366,6 +391,8 @@ def test_cases_and_times_that_are_not_there(panel):
         MissingMaskEncoder(case="stay", time="day").fit(X)
     with pytest.raises(DataError, match="case= beside time='hour'"):
         MissingMaskEncoder(time="hour").fit(X)
+    with pytest.raises(DataError, match="different columns as case and time. Got 'stay'"):
+        MissingMaskEncoder(case="stay", time="stay").fit(X)
     with pytest.raises(DataError, match="channels beside the columns of case and time"):
         MissingMaskEncoder(case="stay", time="hour").fit(X[["stay", "hour"]])
     X.loc[3, "hour"] = NAN
