@@ -38,9 +38,9 @@ from tawt_sklearn import (
 
 
 class Perceptron(nn.Module):
-    """Two layers for any number of features, in the precision of the network."""
+    """Two layers for any number of features, with outputs for as many classes as there may be."""
 
-    def __init__(self, n_outputs: int = 2) -> None:
+    def __init__(self, n_outputs: int = 10) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, n_outputs))
 
@@ -51,12 +51,15 @@ class Perceptron(nn.Module):
 def competitors() -> list[tuple[str, BaseEstimator]]:
     """Estimators by their library, all on the CPU."""
     ours = {
-        "d_model": 16,
+        "d_model": 8,
         "n_layers": 1,
         "n_heads": 2,
-        "n_windows": 4,
-        "max_epochs": 10,
-        "min_steps": 100,
+        "dropout": 0.0,
+        "code_dropout": 0.0,
+        "window_dropout": 0.0,
+        "max_epochs": 5,
+        "min_steps": 60,
+        "batch_size": 32,
         "learning_rate": 0.01,
         "n_ensemble": 1,
         "device": "cpu",
@@ -70,10 +73,7 @@ def competitors() -> list[tuple[str, BaseEstimator]]:
         ("tawt_sklearn", EventSummarizer()),
         ("tawt_sklearn", MissingMaskEncoder()),
         ("tawt_sklearn", TimeEmbedder()),
-        (
-            "skorch",
-            NeuralNetClassifier(Perceptron, criterion=nn.CrossEntropyLoss, **theirs),
-        ),
+        ("skorch", NeuralNetClassifier(Perceptron, criterion=nn.CrossEntropyLoss, **theirs)),
         ("skorch", NeuralNetRegressor(Perceptron, module__n_outputs=1, **theirs)),
         ("scikit-learn", MLPClassifier(random_state=0)),
         ("scikit-learn", MLPRegressor(random_state=0)),

@@ -94,6 +94,10 @@ class Ensemble:
         watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
         return list(self._one_by_one(data, held_out, watched))
 
+    def was_interrupted(self, nets: Sequence[EventNet]) -> bool:
+        """Whether Ctrl-C ended the training that led to these members."""
+        return len(nets) < len(self.seeds) or any(net.interrupted_ for net in nets)
+
     def _one_by_one(
         self, data: EventDataset, held_out: EventDataset | None, jobs: list[Any]
     ) -> Iterator[EventNet]:

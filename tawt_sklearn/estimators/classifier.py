@@ -73,7 +73,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         sum.  Probabilities follow the weighted frequencies.
     calibrate : bool, default=False
         Scale the probabilities by a temperature learned on the held-out rows of three folds (on
-        ``X_val`` where it is given), which takes three times as long.
+        ``X_val`` where it is given), which takes three times as long.  Not done where Ctrl-C
+        ended the training.
     early_stopping : "auto" or bool, default="auto"
         Hold out ``validation_fraction`` of the labels to stop when they do not improve and to
         choose checkpoints.  ``"auto"`` does so from 10,000 labels on; with fewer, all labels
@@ -344,33 +345,37 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
     def _after_training(self, ready: Ready, held_out: EventDataset | None, plan: Ensemble) -> None:
         """Learn the temperature, from rows that the networks have not trained on."""
-        if not self.calibrate:
+        if not self.calibrate or plan.was_interrupted(self.nets_):
             return
         if held_out is not None:
-            scores = ready.target.combine(scores_of(self.nets_, held_out))
-            data = held_out
+            scores, rows = ready.target.combine(scores_of(self.nets_, held_out)), held_out
         else:
-            scores, data = self._out_of_fold(ready, plan)
-        self.temperature_ = find_temperature(scores, data.target, data.weight, self._multilabel)
+            scores, rows = self._out_of_fold(ready, plan)
+        if len(rows):
+            self.temperature_ = find_temperature(scores, rows.target, rows.weight, self._multilabel)
 
     def _out_of_fold(
         self, ready: Ready, plan: Ensemble
     ) -> tuple[NDArray[np.float64], EventDataset]:
-        """Scores of rows by networks that were trained without them, and these rows."""
-        data = ready.data
-        random = np.random.RandomState(plan.seeds[0])
-        fold = folds(ready.target.strata(data.target), random)
+        """Scores of rows by networks that were trained without them, and these rows.
+
+        No rows if training was interrupted.
+        """
+        data, plan = ready.data, replace(plan, title=None)
+        fold = folds(ready.target.strata(data.target), np.random.RandomState(plan.seeds[0]))
         if not (fold >= 0).any():
             raise DataError(
                 f"Expected rows to hold out for calibrate=True. Got {len(data)} different rows, "
                 "none of which has another one of its class. Set calibrate=False."
             )
-        scores = np.full((len(data), len(ready.target.prior)), np.nan)
+        scores = np.empty((len(data), len(ready.target.prior)))
         for k in range(N_FOLDS):
             out = np.flatnonzero(fold == k)
             if not len(out):
                 continue
-            nets = replace(plan, title=None).train(data.subset(np.flatnonzero(fold != k)))
+            nets = plan.train(data.subset(np.flatnonzero(fold != k)))
+            if plan.was_interrupted(nets):
+                return scores[:0], data.subset(out[:0])
             scores[out] = ready.target.combine(scores_of(nets, data.subset(out)))
         known = np.flatnonzero(fold >= 0)
         return scores[known], data.subset(known)
