@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ from tawt_sklearn.estimators._input import (
     restored_on_failure,
 )
 from tawt_sklearn.estimators._preparation import Preparation
-from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
+from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.objectives.supervised import Target
@@ -271,7 +270,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             if hold_out and not has_validation
             else 0.0,
             n_jobs=self.n_jobs,
-            checkpoint_dir=None if self.checkpoint_dir is None else Path(self.checkpoint_dir),
+            checkpoint_dir=checkpoint_folder(self.checkpoint_dir),
             title=type(self).__name__ if self.verbose else None,
         )
 

@@ -56,6 +56,7 @@ class Preparation:
         name = find_events(frame)
         if _vocabulary(frame, name) is None:
             sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
+            sequencer._validate_params()  # which the check of our own parameters switches off
             tokens = sequencer.fit_transform(frame)
         else:
             sequencer, tokens = None, frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,3 +102,26 @@ def check_settings(estimator: Any) -> None:
             "draws its seeds anew is another fit, and none can be resumed. Got random_state="
             f"{estimator.random_state!r}."
         )
+
+
+def checkpoint_folder(path: str | os.PathLike[str] | None) -> Path | None:
+    """The folder for checkpoints, made if need be; better now than after the first epoch.
+
+    Raises
+    ------
+    ValueError
+        There can be no such folder.
+    """
+    if path is None:
+        return None
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            "Expected checkpoint_dir to be a folder that exists or can be made. Got "
+            f"{str(folder)!r} ({error.strerror})."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"Expected checkpoint_dir to be writable. Got {str(folder)!r}.")
+    return folder

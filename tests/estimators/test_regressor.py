@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 
-from tawt_sklearn import TimeAwareRegressor
+from tawt_sklearn import TimeAwareRegressor, as_events
 from tawt_sklearn.exceptions import DataError
 
 
@@ -63,7 +63,7 @@ def test_one_column_is_the_same_as_none(panel, numbers, quick):
 
 def test_every_column_is_predicted_in_its_own_unit(panel, numbers, quick):
     labels = np.stack([numbers, 1e6 * numbers, np.full(60, 3.0)], axis=1)
-    predicted = quick(min_steps=150).fit(panel, labels).predict(panel)
+    predicted = quick(min_steps=60, learning_rate=0.01).fit(panel, labels).predict(panel)
     np.testing.assert_allclose(predicted.mean(axis=0), labels.mean(axis=0), rtol=0.1)
     for column in (0, 1):
         assert np.corrcoef(predicted[:, column], numbers)[0, 1] > 0.7
@@ -93,12 +93,12 @@ def test_labels_in_pandas(X, quick):
 # ---- units ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factor", [2.0, -1.0, 2.0**30, 2.0**-40])
+@pytest.mark.parametrize("factor", [2.0, 2.0**30, 2.0**-30])
 def test_predictions_are_in_the_unit_of_the_labels(panel, numbers, quick, factor):
     """Factors that floating point takes exactly; the scaled labels are the same."""
-    predicted = quick().fit(panel, np.abs(factor) * numbers).predict(panel)
+    predicted = quick().fit(panel, factor * numbers).predict(panel)
     expected = quick().fit(panel, numbers).predict(panel)
-    np.testing.assert_allclose(predicted, np.abs(factor) * expected, rtol=1e-12)
+    np.testing.assert_allclose(predicted, factor * expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber"])
@@ -136,16 +136,10 @@ def test_one_absurd_label_moves_huber_less(panel, numbers, quick):
 
 def test_the_ensemble_says_the_mean_of_its_members(panel, numbers, quick):
     model = quick(n_ensemble=3).fit(panel, numbers)
-    data = model.preparation_.dataset(pd.DataFrame({"events": as_frame(panel)}))
+    data = model.preparation_.dataset(as_events(panel))
     each = [net.decision(data)[:, 0] * numbers.std() + numbers.mean() for net in model.nets_]
     assert not np.allclose(each[0], each[1])
     np.testing.assert_allclose(model.predict(panel), np.mean(each, axis=0))
-
-
-def as_frame(panel):
-    from tawt_sklearn import as_events
-
-    return as_events(panel)["events"].array
 
 
 @pytest.mark.parametrize("scoring", ["r2", "neg_mean_absolute_error", "loss"])
@@ -169,14 +163,14 @@ def test_a_scorer_of_classes_is_refused(panel, numbers, quick):
 
 
 def test_it_learns_the_mean_of_a_channel(panel, numbers, quick):
-    model = quick(min_steps=200, learning_rate=0.01)
+    model = quick(min_steps=80, learning_rate=0.01)
     model.fit(panel[:40], numbers[:40])
     assert model.score(panel[40:], numbers[40:]) > 0.3
 
 
 def test_it_learns_the_number_of_events(X, quick):
     n = X["events"].events.lengths
-    model = quick(min_steps=100, learning_rate=0.01).fit(X.iloc[:120], n[:120])
+    model = quick(min_steps=40, learning_rate=0.02).fit(X.iloc[:120], n[:120])
     assert model.score(X.iloc[120:], n[120:]) > 0.3
 
 
@@ -184,7 +178,7 @@ def test_labels_are_not_shuffled_between_the_rows(panel, quick):
     """A label for each row that nothing explains is learned by heart only if it stays there."""
     labels = np.random.default_rng(3).normal(size=8)
     model = quick(
-        min_steps=300, learning_rate=0.02, dropout=0.0, code_dropout=0.0, window_dropout=0.0
+        min_steps=120, learning_rate=0.003, dropout=0.0, code_dropout=0.0, window_dropout=0.0
     )
     assert model.fit(panel[:8], labels).score(panel[:8], labels) > 0.8
 

@@ -39,7 +39,7 @@ def test_every_label_has_a_probability_of_its_own(panel, labels, quick):
 
 
 def test_it_learns_each_label(panel, labels, quick):
-    clf = quick(min_steps=200, learning_rate=0.01).fit(panel[:40], labels[:40])
+    clf = quick(min_steps=80, learning_rate=0.01).fit(panel[:40], labels[:40])
     assert roc_auc_score(labels[40:], clf.predict_proba(panel[40:]), average=None).min() > 0.8
 
 

@@ -146,7 +146,7 @@ def test_equal_weights_are_none(case):
 def test_equal_rows_of_different_labels_stay_apart(panel, quick):
     """Every case once as 0 and three times as 1: nothing to tell, a quarter and three quarters."""
     X, labels = np.concatenate([panel] * 4), np.repeat([0, 1, 1, 1], N)
-    p = quick(min_steps=100).fit(X, labels).predict_proba(panel)[:, 1]
+    p = quick(min_steps=40).fit(X, labels).predict_proba(panel)[:, 1]
     np.testing.assert_allclose(p, 0.75, atol=0.08)
 
 
@@ -189,7 +189,7 @@ def test_a_series_of_weights_has_the_index_of_the_rows(X, y, quick):
         (np.r_[-1.0, np.ones(N - 1)], "zero or more. Got 1 negative weights, the smallest is -1.0"),
         (np.r_[np.nan, np.ones(N - 1)], "NaN"),
         (np.r_[np.inf, np.ones(N - 1)], "infinity"),
-        (np.zeros(N), "one row of positive weight. Got zeros only"),
+        (np.zeros(N), "positive weight. Got zeros only|one non-zero number"),
         (["heavy"] * N, "could not convert"),
     ],
 )
@@ -305,7 +305,7 @@ def test_weights_are_routed_through_a_search_over_a_pipeline(X, y, quick):
     X, y = X.iloc[:N], y.iloc[:N]
     weights = np.arange(N) % 3 + 1.0
     with config_context(enable_metadata_routing=True):
-        model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         pipeline = Pipeline([("sequence", TripletSequencer(min_count=1)), ("model", model)])
         search = GridSearchCV(pipeline, {"model__d_model": [8]}, cv=2)
         p = search.fit(X, y, sample_weight=weights).predict_proba(X)

@@ -231,7 +231,8 @@ def test_whole_weights_are_repeated_rows(case, rng):
         refit(case, labels, repeats.astype(float)),
         refit(case, np.repeat(labels, repeats, axis=0), np.ones(repeats.sum())),
     )
-    np.testing.assert_allclose(weighted.prior, repeated.prior, atol=0.2)
+    if not isinstance(weighted, MultilabelTarget):  # whose half a row of doubt counts rows
+        np.testing.assert_allclose(weighted.prior, repeated.prior)
     if isinstance(weighted, NumericTarget):
         np.testing.assert_allclose(weighted.center, repeated.center)
         np.testing.assert_allclose(weighted.scale, repeated.scale)

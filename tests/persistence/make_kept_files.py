@@ -20,8 +20,10 @@ import pandas as pd
 import tawt_sklearn
 from tawt_sklearn import (
     EventSummarizer,
+    MissingMaskEncoder,
     TimeAwareClassifier,
     TimeAwareRegressor,
+    TimeEmbedder,
     TripletSequencer,
     nest_events,
 )
@@ -32,6 +34,9 @@ FOLDER = Path(__file__).parent / "files" / f"v{FORMAT_VERSION}"
 
 CODES = ["HR", "Lactate", "Rhythm", "Suction"]
 """Numbers, values that are often missing, texts, and events without a value."""
+
+FLAT = ["subject_id", "time", "code", "value", "text"]
+"""Inputs with one entry for each event."""
 
 N_KEPT = 12
 """Stays whose events are kept as the input."""
@@ -45,26 +50,20 @@ Arrays = dict[str, np.ndarray]
 def make_inputs() -> tuple[Arrays, np.ndarray]:
     """Events and static columns of all stays, a panel, and labels."""
     X, y = make_icu_stays(60, random_state=0)
-    events = X["events"].array
-    row = np.repeat(np.arange(len(X)), np.diff(events.offsets))
-    flat = X["events"].events.to_frame() if hasattr(X["events"].events, "to_frame") else None
-    if flat is None:
-        raise SystemExit("expected the accessor to give a long table")
-    long = flat.reset_index()
-    used = long["code"].isin(CODES).to_numpy() & (long["time"].to_numpy() < 24)
-    long, row = long[used], row[used]
-    text = long["text"] if "text" in long else pd.Series(np.nan, long.index)
-    value = pd.to_numeric(long["value"], errors="coerce")
+    X = X.set_axis(range(len(X)))
+    long = X["events"].events.to_long("subject_id")
+    long = long[long["code"].isin(CODES) & (long["time"] < 24)]
     panel = np.full((len(X), 2, 12), np.nan)
     for channel, code in enumerate(["HR", "Lactate"]):
-        here = (long["code"] == code).to_numpy()
-        panel[row[here], channel, (long["time"].to_numpy()[here] // 2).astype(int)] = value[here]
+        of_code = long[long["code"] == code]
+        step = (of_code["time"].to_numpy() // 2).astype(int)
+        panel[of_code["subject_id"].to_numpy(), channel, step] = of_code["value"].to_numpy()
     inputs = {
-        "subject_id": row.astype(np.int64),
+        "subject_id": long["subject_id"].to_numpy(np.int64),
         "time": long["time"].to_numpy(np.float64),
         "code": long["code"].to_numpy().astype("U16"),
-        "value": value.to_numpy(np.float64),
-        "text": text.fillna("").to_numpy().astype("U24"),
+        "value": long["value"].to_numpy(np.float64),
+        "text": long["text"].fillna("").to_numpy().astype("U24"),
         "age": X["age"].to_numpy(np.float64),
         "unit": X["unit"].to_numpy().astype("U12"),
         "panel": panel,
@@ -75,16 +74,13 @@ def make_inputs() -> tuple[Arrays, np.ndarray]:
 def first_rows(inputs: Arrays, n: int) -> Arrays:
     """The inputs of the first stays."""
     events = inputs["subject_id"] < n
-    flat = {"subject_id", "time", "code", "value", "text"}
-    return {name: array[events] if name in flat else array[:n] for name, array in inputs.items()}
+    return {name: array[events] if name in FLAT else array[:n] for name, array in inputs.items()}
 
 
 def frame_of(inputs: Arrays) -> pd.DataFrame:
     """One row for each stay: a number, a categorical column, events."""
-    events = pd.DataFrame({name: inputs[name] for name in ("subject_id", "time", "code")})
-    # One column of numbers and texts, NaN where an event has neither.
-    value = pd.Series(inputs["value"]).astype(object)
-    events["value"] = value.mask(inputs["text"] != "", inputs["text"])
+    events = pd.DataFrame({name: inputs[name] for name in FLAT})
+    events["text"] = events["text"].where(inputs["text"] != "")
     age = np.where(np.arange(len(inputs["age"])) == 1, np.nan, inputs["age"])
     unit = pd.Categorical(inputs["unit"], categories=["cardiac", "medical", "surgical"])
     static = pd.DataFrame({"age": age, "unit": unit})
@@ -134,11 +130,25 @@ def answers_of_numbers(regressor: Any, inputs: Arrays) -> Arrays:
     }
 
 
+def answers_of_masks(encoder: Any, inputs: Arrays) -> Arrays:
+    table = encoder.transform(frame_of(inputs)[["age", "unit"]])
+    return {
+        "names": np.array(encoder.get_feature_names_out(), "U"),
+        "table": np.asarray(table, np.float64),
+    }
+
+
+def answers_of_times(embedder: Any, inputs: Arrays) -> Arrays:
+    return {"panel": embedder.transform(inputs["panel"])}
+
+
 ANSWERS: dict[str, Callable[[Any, Arrays], Arrays]] = {
     "triplet_sequencer": answers_of_tokens,
     "event_summarizer": answers_of_features,
     "time_aware_classifier": answers_of_classes,
     "time_aware_regressor": answers_of_numbers,
+    "missing_mask_encoder": answers_of_masks,
+    "time_embedder": answers_of_times,
 }
 """Name of a kept file -> what its estimator says of the inputs."""
 
@@ -146,7 +156,7 @@ ANSWERS: dict[str, Callable[[Any, Arrays], Arrays]] = {
 def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any]]:
     """Name of a kept file -> its estimator, fitted."""
     small = {
-        "d_model": 8,
+        "d_model": 4,
         "n_layers": 1,
         "n_heads": 2,
         "n_windows": 4,
@@ -158,7 +168,7 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
     }
     X = frame_of(inputs)
     names = np.array(["survived", "died"])[y]
-    two = np.stack([np.nanmean(inputs["panel"][:, 0], axis=1), inputs["age"]], 1)
+    two = np.stack([np.isfinite(inputs["panel"]).sum(axis=(1, 2)), np.nan_to_num(inputs["age"])], 1)
     sequencer = TripletSequencer(
         codes={"HR": {"range": [20, 250], "label": "heart rate"}}, value_scaling="quantile"
     )
@@ -171,6 +181,10 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
         "time_aware_regressor": lambda: _without_seconds(
             TimeAwareRegressor(**small, n_ensemble=2, patching="time").fit(inputs["panel"], two)
         ),
+        "missing_mask_encoder": lambda: MissingMaskEncoder().fit(X[["age", "unit"]]),
+        "time_embedder": lambda: TimeEmbedder(
+            method="time2vec", n_frequencies=3, random_state=0
+        ).fit(inputs["panel"]),
     }
 
 

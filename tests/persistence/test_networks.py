@@ -54,7 +54,14 @@ def regressor(**parameters) -> TimeAwareRegressor:
     return TimeAwareRegressor(**(QUICK | parameters))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def X() -> pd.DataFrame:
+    """The first hours of 60 stays."""
+    X, _ = make_icu_stays(60, random_state=0)
+    return X.assign(events=X["events"].events.until(8.0))
+
+
+@pytest.fixture(scope="module")
 def y() -> np.ndarray:
     return make_icu_stays(60, random_state=0)[1].to_numpy()
 
@@ -87,7 +94,7 @@ def named(y: np.ndarray) -> np.ndarray:
 
 def codebook() -> TripletSequencer:
     codes = {"HR": {"range": [20, None], "label": "Puls"}, "Lactate": {"range": [0, 30]}}
-    return TripletSequencer(codes=codes, min_count=3, value_scaling="quantile", max_events=200)
+    return TripletSequencer(codes=codes, min_count=3, value_scaling="quantile", max_events=30)
 
 
 Kind = Callable[[pd.DataFrame, np.ndarray], tuple[Any, Any, Any]]
