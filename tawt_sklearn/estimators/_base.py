@@ -21,12 +21,13 @@ from tawt_sklearn.estimators._input import (
     read_labels,
     read_rows,
     read_weights,
+    require_events,
     restored_on_failure,
 )
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.training.dataset import EventDataset
@@ -74,7 +75,13 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
     def _make_target(self, labels: NDArray, weights: NDArray[np.float64]) -> Target:
         """Learn what the labels are."""
 
-    def _weigh(self, labels: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _known_target(self) -> Target:
+        """What the labels were in the last fit, to go on with."""
+        return self.target_
+
+    def _weigh(
+        self, labels: NDArray, weights: NDArray[np.float64], target: Target | None
+    ) -> NDArray[np.float64]:
         """Weights of the rows, those of their labels included."""
         return weights
 
@@ -139,7 +146,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             going_on = self.warm_start and hasattr(self, "nets_")
             ready = self._make_ready(X, y, sample_weight, going_on=going_on)
             held_out = self._validation_data(X_val, y_val, ready)
-            plan = self._plan(ready, device, has_validation=held_out is not None)
+            done = self.n_iter_ if going_on else 0
+            plan = self._plan(ready, device, has_validation=held_out is not None, done=done)
+            plan = replace(plan, checkpoint_dir=checkpoint_folder(self.checkpoint_dir))
             arguments = {"estimator": self, "X": X, "y": y, "metadata": None}
             if sample_weight is not None:
                 arguments["metadata"] = {"sample_weight": sample_weight}
@@ -179,7 +188,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 plan,
                 recipe=recipe,
                 validation_fraction=0.0,
-                checkpoint_dir=None,
                 seeds=self._seeds(done + 1, n_members),  # each pass draws other numbers
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
@@ -200,22 +208,25 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             Of labels that are known beforehand.
         """
         known = self.preparation_ if going_on else None
-        frame, numbers = read_rows(self, X, known)
+        frame, form = read_rows(self, X, known)
         labels = read_labels(y, X, len(frame))
         weights = read_weights(sample_weight, X, len(frame))
         if not weights.all():
             used = np.flatnonzero(weights)
             frame, labels, weights = frame.iloc[used], labels[used], weights[used]
-        if going_on:
-            target = self.target_
+        if known is not None:
+            known.check_settings(self.sequencer, self.n_windows)
+            target = self._known_target()
+        else:
+            require_events(frame)
         labels = self._check_labels(labels) if target is None else target.check(labels)
         rows, weights = distinct_rows(frame, labels, weights)
         frame, labels = frame.iloc[rows], labels[rows]
-        weights = self._weigh(labels, weights)
+        weights = self._weigh(labels, weights, target)
         if target is None:
             target = self._make_target(labels, weights)
         if known is None:
-            known, data = Preparation.fit(frame, self.sequencer, self.n_windows, numbers=numbers)
+            known, data = Preparation.fit(frame, self.sequencer, self.n_windows, form)
         else:
             data = known.dataset(frame)
         data.target = target.encode(labels)
@@ -235,8 +246,13 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         data.target = ready.target.encode(labels)
         return data
 
-    def _plan(self, ready: Ready, device: torch.device, *, has_validation: bool) -> Ensemble:
-        """How the parameters say that the members are to be trained."""
+    def _plan(
+        self, ready: Ready, device: torch.device, *, has_validation: bool, done: int = 0
+    ) -> Ensemble:
+        """How the parameters say that the members are to be trained.
+
+        ``done`` is the number of epochs that the members have been trained already.
+        """
         hold_out = self.early_stopping
         if hold_out == "auto":
             hold_out = has_validation or len(ready.data) >= EARLY_STOPPING_FLOOR
@@ -264,25 +280,19 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             },
             target=ready.target,
             recipe=recipe,
-            seeds=self._seeds(0, self.n_ensemble),
+            seeds=self._seeds(done, self.n_ensemble),
             device=device,
             validation_fraction=self.validation_fraction
             if hold_out and not has_validation
             else 0.0,
             n_jobs=self.n_jobs,
-            checkpoint_dir=checkpoint_folder(self.checkpoint_dir),
             title=type(self).__name__ if self.verbose else None,
         )
 
     def _architecture(self, preparation: Preparation) -> dict[str, Any]:
         """Keywords of the backbone."""
         return {
-            "n_codes": preparation.vocabulary.n_tokens,
-            "n_categories": preparation.vocabulary.n_categories,
-            "window_edges": preparation.grid.edges.tolist(),
-            "horizon": preparation.grid.horizon,
-            "n_static_numeric": preparation.statics.n_numeric_,
-            "static_cardinalities": tuple(preparation.statics.cardinalities_),
+            **_sizes(preparation),
             "d_model": self.d_model,
             "n_layers": self.n_layers,
             "n_heads": self.n_heads,
@@ -307,7 +317,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 f"go on with them. Got {len(plan.seeds)}. Set warm_start=False to start anew."
             )
         before, now = self.nets_[0].module.keywords["backbone"], plan.model["backbone"]
-        if changed := sorted(name for name in now if now[name] != before[name]):
+        shapes = now.keys() - {"dropout"}
+        if changed := sorted(name for name in shapes if now[name] != before[name]):
             raise ValueError(
                 "Expected the architecture of the last fit to go on with its networks. Got other "
                 f"values of {', '.join(changed)}. Set warm_start=False to start anew."
@@ -344,6 +355,13 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         estimator = super()._from_saved(state, device)
         if hasattr(estimator, "nets_"):
             estimator.device_ = resolve_device(device)
+            learned = _sizes(estimator.preparation_)
+            for net in estimator.nets_:
+                built = net.module.keywords["backbone"]
+                if odd := [name for name in learned if built[name] != learned[name]]:
+                    raise SaveFileError(
+                        f"Expected networks for the data that were prepared. Got another {odd[0]}."
+                    )
         return estimator
 
     def __sklearn_tags__(self) -> Any:
@@ -352,3 +370,15 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def _sizes(preparation: Preparation) -> dict[str, Any]:
+    """Keywords of the backbone that the data decide."""
+    return {
+        "n_codes": preparation.vocabulary.n_tokens,
+        "n_categories": preparation.vocabulary.n_categories,
+        "window_edges": preparation.grid.edges.tolist(),
+        "horizon": preparation.grid.horizon,
+        "n_static_numeric": preparation.statics.n_numeric_,
+        "static_cardinalities": tuple(preparation.statics.cardinalities_),
+    }

@@ -107,12 +107,12 @@ class Ensemble:
             except KeyboardInterrupt:
                 if not done:
                     raise  # nothing to keep yet
-                _warn_interrupted(f"{done} of {len(jobs)} members, which are complete")
+                warn_interrupted(f"{done} of {len(jobs)} members, which are complete")
                 return
             yield net
             if net.interrupted_:
                 member = f"member {done + 1} of {len(jobs)}, " if len(jobs) > 1 else ""
-                _warn_interrupted(
+                warn_interrupted(
                     f"{member}epoch {len(net.history)} of {net.max_epochs}, with the average of "
                     "the best checkpoints so far"
                 )
@@ -165,11 +165,12 @@ class Ensemble:
         return net.prepare_for_prediction()
 
 
-def _warn_interrupted(where: str) -> None:
+def warn_interrupted(where: str, stacklevel: int = 6) -> None:
+    """Say how far an interrupted fit came; the level is that of the caller of ``fit``."""
     warnings.warn(
         f"Training was interrupted. The estimator is fitted as far as it came: {where}.",
         TrainingWarning,
-        stacklevel=6,  # the caller of fit, past the members and scikit-learn's wrapper
+        stacklevel=stacklevel,
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
-from tawt_sklearn.estimators._preparation import Preparation
-from tawt_sklearn.events.coerce import as_events, is_numbers
+from tawt_sklearn.estimators._preparation import Form, Preparation
+from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.exceptions import DataError
 
 
@@ -29,16 +29,23 @@ def restored_on_failure(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
+FORMS = {
+    "events": "event histories",
+    "series": "numbers of shape (n_cases, n_timepoints)",
+    "panel": "a panel of shape (n_cases, n_channels, n_timepoints)",
+}
+
+
 def read_rows(
     estimator: BaseEstimator, X: Any, preparation: Preparation | None = None
-) -> tuple[pd.DataFrame, bool]:
-    """A frame of histories, and whether ``X`` was an array of numbers.
+) -> tuple[pd.DataFrame, Form]:
+    """A frame of histories, and what ``X`` was.
 
     Parameters
     ----------
     preparation : Preparation, optional
         That of fit, which the rows must be like; without it the estimator learns the number and
-        the names of the features.
+        the names of the features: columns, time points or channels.
 
     Raises
     ------
@@ -46,22 +53,53 @@ def read_rows(
         ``X`` is nothing the estimators take, or not like the rows seen in fit.
     """
     reset = preparation is None
-    numbers = is_numbers(X)
-    if preparation is not None and numbers != preparation.numbers:
-        kinds = {True: "an array of numbers", False: "event histories"}
-        raise DataError(f"Expected {kinds[preparation.numbers]}, as in fit. Got {kinds[numbers]}.")
-    if numbers:
-        checked = validate_data(
-            estimator, X, reset=reset, allow_nd=True, ensure_all_finite="allow-nan"
+    if is_numbers(X):
+        checked = check_array(
+            X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
         )
-        return as_events(checked), True
+        form: Form = "panel" if checked.ndim > 2 else "series"
+        _check_form(form, preparation)
+        if 0 in checked.shape:
+            raise DataError(
+                "Expected at least one time point and one channel. Got an array of shape "
+                f"{checked.shape}."
+            )
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return as_events(checked), form
     name = "events" if preparation is None else str(preparation.events_name)
     frame = as_events(X, name=name)
     _refuse_repeated_names(frame)
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
+    if (n_channels := channels_of(X)) is not None:  # series of different lengths
+        _check_form("panel", preparation)
+        rows = np.broadcast_to(np.float64(0), (len(frame), n_channels))
+        validate_data(estimator, rows, reset=reset, skip_check_array=True)
+        return frame, "panel"
+    _check_form("events", preparation)
     validate_data(estimator, frame, reset=reset, skip_check_array=True)
-    return frame, False
+    return frame, "events"
+
+
+def _check_form(form: Form, preparation: Preparation | None) -> None:
+    if preparation is not None and form != preparation.form:
+        raise DataError(f"Expected {FORMS[preparation.form]}, as in fit. Got {FORMS[form]}.")
+
+
+def require_events(frame: pd.DataFrame) -> None:
+    """Refuse rows without any event to learn from.
+
+    Raises
+    ------
+    DataError
+    """
+    name = find_events(frame)
+    if not len(frame[name].array.time):
+        raise DataError(
+            f"Expected at least one event in column {name!r} to learn from. Got {len(frame)} "
+            "histories, all of them empty. Check the time window or the prediction times that cut "
+            "them."
+        )
 
 
 def _refuse_repeated_names(frame: pd.DataFrame) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Literal
 
+import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.tokens.statics import StaticEncoder
 from tawt_sklearn.tokens.vocabulary import Vocabulary
 from tawt_sklearn.training.dataset import EventDataset
+
+Form = Literal["events", "series", "panel"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,11 @@ class Preparation:
     vocabulary : Vocabulary
     statics : StaticEncoder
     grid : TimeGrid
-    numbers : bool
-        Whether ``X`` was an array of numbers rather than a frame of histories.
+    n_windows : int
+        Windows of time that were asked for.
+    form : {"events", "series", "panel"}
+        What ``X`` was: histories, numbers (n, n_timepoints), or a panel
+        (n, n_channels, n_timepoints).
     """
 
     events_name: Hashable
@@ -41,7 +48,8 @@ class Preparation:
     vocabulary: Vocabulary
     statics: StaticEncoder
     grid: TimeGrid
-    numbers: bool = False
+    n_windows: int
+    form: Form
 
     @classmethod
     def fit(
@@ -49,8 +57,7 @@ class Preparation:
         frame: pd.DataFrame,
         sequencer: TripletSequencer | None,
         n_windows: int,
-        *,
-        numbers: bool = False,
+        form: Form,
     ) -> tuple[Preparation, EventDataset]:
         """Learn vocabulary, scaling, static columns and windows; return the data set, too."""
         name = find_events(frame)
@@ -62,17 +69,32 @@ class Preparation:
             sequencer, tokens = None, frame
         _refuse_missing(tokens, name)
         events: EventsArray = tokens[name].array
-        if len(events.time) == 0:
-            raise DataError(
-                f"Expected at least one event in column {name!r} to learn from. Got "
-                f"{len(events)} histories, all of them empty. Check the time window or the "
-                "prediction times that cut them."
-            )
         vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
         grid = TimeGrid.fit(events, n_windows)
-        preparation = cls(name, sequencer, vocabulary, statics, grid, numbers)
+        preparation = cls(name, sequencer, vocabulary, statics, grid, n_windows, form)
         return preparation, preparation._dataset(tokens)
+
+    def check_settings(self, sequencer: TripletSequencer | None, n_windows: int) -> None:
+        """Refuse parameters that a fit which goes on from this one would not heed.
+
+        Raises
+        ------
+        ValueError
+            Another sequencer, or another number of windows.
+        """
+        wanted = TripletSequencer() if sequencer is None else sequencer
+        changed = []
+        if n_windows != self.n_windows:
+            changed.append("n_windows")
+        if self.sequencer is not None:
+            if joblib.hash(wanted.get_params()) != joblib.hash(self.sequencer.get_params()):
+                changed.append("sequencer")
+        if changed:
+            raise ValueError(
+                f"Expected {' and '.join(changed)} of the last fit to go on with what it learned. "
+                "Got another value. Set it back, or start anew with fit and warm_start=False."
+            )
 
     def dataset(self, frame: pd.DataFrame) -> EventDataset:
         """The data set of further rows."""

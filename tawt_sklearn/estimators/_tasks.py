@@ -12,7 +12,6 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 
-from tawt_sklearn.training.callbacks import TrainingStopped
 from tawt_sklearn.training.net import EventNet
 
 try:
@@ -60,7 +59,7 @@ class ReportEpochs(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         if self._end(self.epoch_, net):
-            raise TrainingStopped
+            raise KeyboardInterrupt  # as callbacks of skorch do
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self._end(self.member_, net)

@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
-from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
+from tawt_sklearn.estimators._ensemble import Ensemble, scores_of, warn_interrupted
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
@@ -147,6 +147,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     """
 
     classes_: NDArray
+    target_: ClassTarget | MultilabelTarget
     temperature_: float
 
     _parameter_constraints = {
@@ -252,6 +253,13 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         -------
         self
         """
+        if self.class_weight == "balanced":
+            raise DataError(
+                'Expected class_weight to be a dict or None in partial_fit. Got "balanced", which '
+                "would balance each part by itself. Compute the weights from all labels with "
+                "sklearn.utils.class_weight.compute_class_weight."
+            )
+        temperature = getattr(self, "temperature_", 1.0)
         target: Target | None = None
         if classes is not None and not hasattr(self, "nets_"):
             known = classes_of(one_label(np.asarray(classes)))
@@ -263,7 +271,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 f"Expected the classes of the first call: {self.classes_.tolist()}. Got classes="
                 f"{np.asarray(classes).tolist()}."
             )
-        return self._partial_fit(X, y, sample_weight, target)
+        self._partial_fit(X, y, sample_weight, target)
+        self.temperature_ = temperature
+        return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Log-odds of the second class (n,) with two classes, else log-probabilities (n, k).
@@ -309,7 +319,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             return MultilabelTarget.fit(labels, weights)
         return ClassTarget.fit(np.unique(labels), labels, weights)
 
-    def _weigh(self, labels: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _weigh(
+        self, labels: NDArray, weights: NDArray[np.float64], target: Target | None
+    ) -> NDArray[np.float64]:
         if self.class_weight is None:
             return weights
         if labels.ndim == 2:
@@ -317,12 +329,19 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 "Expected class_weight=None where rows have several labels. Got "
                 f"{self.class_weight!r}. Use sample_weight."
             )
-        classes, encoded = np.unique(labels, return_inverse=True)
+        classes = target.classes if isinstance(target, ClassTarget) else np.unique(labels)
+        encoded = np.searchsorted(classes, labels)
         if isinstance(self.class_weight, str):
             # As compute_class_weight does, with the weights of the rows taken into account.
-            of_class = weights.sum() / (len(classes) * np.bincount(encoded, weights))
+            sums = np.bincount(encoded, weights, minlength=len(classes))
+            of_class = weights.sum() / (len(classes) * np.maximum(sums, np.finfo(float).tiny))
         else:
-            of_class = compute_class_weight(self.class_weight, classes=classes, y=labels)
+            of_class = compute_class_weight(self.class_weight, classes=classes, y=classes)
+        if not (np.isfinite(of_class) & (of_class >= 0)).all():
+            raise DataError(
+                "Expected class_weight to hold finite numbers of zero or more. Got "
+                f"{self.class_weight!r}."
+            )
         weighted = weights * of_class[encoded]
         if not weighted.any():
             raise DataError(
@@ -361,7 +380,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
         No rows if training was interrupted.
         """
-        data, plan = ready.data, replace(plan, title=None)
+        data = ready.data
+        plan = replace(plan, title=None, recipe=replace(plan.recipe, callbacks=()))
         fold = folds(ready.target.strata(data.target), np.random.RandomState(plan.seeds[0]))
         if not (fold >= 0).any():
             raise DataError(
@@ -373,7 +393,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             out = np.flatnonzero(fold == k)
             if not len(out):
                 continue
-            nets = plan.train(data.subset(np.flatnonzero(fold != k)))
+            try:
+                nets = plan.train(data.subset(np.flatnonzero(fold != k)))
+            except KeyboardInterrupt:
+                nets = []
+                warn_interrupted("all members, without a temperature", stacklevel=6)
             if plan.was_interrupted(nets):
                 return scores[:0], data.subset(out[:0])
             scores[out] = ready.target.combine(scores_of(nets, data.subset(out)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -228,6 +229,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         return self.target_.answer(numbers)
 
     # ---- what the base asks for ----------------------------------------------------------------
+
+    def _known_target(self) -> NumericTarget:
+        return replace(self.target_, error=self.loss)
 
     def _check_labels(self, labels: NDArray) -> NDArray:
         return finite_numbers(labels)

@@ -156,8 +156,21 @@ def is_numbers(X: Any) -> bool:
     else:
         return _is_array_of_numbers(X)
     table = Table(X)
-    long = table.has("time") and table.has("code")
-    return not long and all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes)
+    if not dtypes or (table.has("time") and table.has("code")):
+        return False
+    return all(pd.api.types.is_numeric_dtype(dtype) for dtype in dtypes)
+
+
+def channels_of(X: Any) -> int | None:
+    """Number of channels of a list of arrays (n_channels, n_timepoints_i); None for others."""
+    if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim > 1):
+        return None
+    if not isinstance(X, list | tuple | np.ndarray):
+        return None
+    first = first_present(list(X))
+    if not isinstance(first, np.ndarray) or first.dtype == object:
+        return None
+    return len(np.atleast_2d(first))
 
 
 def _is_array_of_numbers(X: Any) -> bool:

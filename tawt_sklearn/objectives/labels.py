@@ -98,6 +98,8 @@ def finite_numbers(labels: NDArray) -> NDArray[np.float64]:
     try:
         if labels.dtype.kind == "c":
             raise TypeError("complex numbers have no order. Complex data not supported")
+        if labels.dtype.kind in "mMUS" or (labels.dtype == object and not _holds_numbers(labels)):
+            raise TypeError("which are no numbers")
         numbers = labels.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
@@ -113,6 +115,12 @@ def finite_numbers(labels: NDArray) -> NDArray[np.float64]:
             f"{int(lost.sum())} values, the first at position {row}. Drop these rows from X and y."
         )
     return numbers
+
+
+def _holds_numbers(labels: NDArray) -> bool:
+    """Whether the objects are numbers; texts of numerals are none."""
+    kind = pd.api.types.infer_dtype(labels.ravel(), skipna=True)
+    return kind in ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty")
 
 
 def other_shape(expected: str, labels: NDArray) -> DataError:

@@ -119,8 +119,8 @@ class MultilabelTarget:
     def fit(cls, encoded: NDArray, weight: NDArray[np.float64]) -> MultilabelTarget:
         """Learn the frequencies of the labels, as the rows weigh."""
         # Half a row of doubt: a label that every row has is not certain.
-        n = weight.sum()
-        return cls(logit((weight @ encoded + 0.5) / (n + 1.0)))
+        n = len(encoded)
+        return cls(logit((n * (weight @ encoded) / weight.sum() + 0.5) / (n + 1.0)))
 
     def check(self, labels: NDArray) -> NDArray:
         if labels.ndim != 2 or labels.shape[1] != len(self.prior):
@@ -144,7 +144,7 @@ class MultilabelTarget:
         return scores.mean(axis=0)  # log-odds of the normalised geometric mean of probabilities
 
     def predictor(self, scores: NDArray[np.float64]) -> Any:
-        return _Classifier(expit(scores), np.arange(scores.shape[1]), (scores > 0).astype(np.int64))
+        return _Multilabel(scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class NumericTarget:
         center = share @ numbers
         scale = np.sqrt(share @ (numbers - center) ** 2)
         # Numbers that differ by rounding only are constant.
-        varies = scale > 1e-12 * np.maximum(1.0, np.abs(center))
+        varies = scale > 1e-12 * np.abs(center)
         return cls(center, np.where(varies, scale, 1.0), error, labels.ndim == 1)
 
     @property
@@ -216,6 +216,10 @@ class NumericTarget:
         return numbers[:, 0] if self.one_dimensional else numbers
 
 
+TARGETS = (ClassTarget, MultilabelTarget, NumericTarget)
+"""All kinds of labels there are."""
+
+
 class WeightedLoss(nn.Module):
     """Mean over a batch of each row's loss times its weight.
 
@@ -245,6 +249,22 @@ class _Classifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray:
         return self.winner
+
+
+class _Multilabel(ClassifierMixin, BaseEstimator):
+    """The same for several labels, with log-odds (n, K)."""
+
+    def __init__(self, scores: NDArray) -> None:
+        self.scores, self.classes_ = scores, np.arange(scores.shape[1])
+
+    def decision_function(self, X: Any) -> NDArray:
+        return self.scores
+
+    def predict_proba(self, X: Any) -> NDArray:
+        return expit(self.scores)
+
+    def predict(self, X: Any) -> NDArray:
+        return (self.scores > 0).astype(np.int64)
 
 
 class _Regressor(RegressorMixin, BaseEstimator):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.exceptions import DeviceError, SaveFileError
 from tawt_sklearn.persistence import numpy_types, pandas_types, registry
 
 MAX_DEPTH = 64
@@ -80,7 +80,7 @@ def decode(node: Node, arrays: dict[str, np.ndarray], device: Any = None) -> Any
     decoder = Decoder(arrays, device)
     try:
         value = decoder.value(node)
-    except SaveFileError:
+    except (SaveFileError, DeviceError):
         raise
     except Exception as error:  # whatever a constructor says of values that do not fit it
         raise SaveFileError(

@@ -14,7 +14,7 @@ import importlib
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.exceptions import DeviceError, SaveFileError
 from tawt_sklearn.persistence.hints import check_hints
 
 TABLE = {
@@ -85,7 +85,7 @@ def from_state(cls: type, state: dict[str, Any], device: Any) -> Any:
             raise ValueError(f"unknown fields {sorted(unknown)}")
         check_hints(cls, state)
         return cls(**state)
-    except SaveFileError:
+    except (SaveFileError, DeviceError):
         raise
     except Exception as error:  # whatever the class says of values that do not fit it
         raise SaveFileError(

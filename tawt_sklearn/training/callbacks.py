@@ -16,7 +16,7 @@ from tawt_sklearn.objectives.supervised import Target
 
 
 class TrainingStopped(Exception):
-    """A callback has seen enough."""
+    """Training has done what it can, or (with a cause) a callback of the user has seen enough."""
 
 
 class StopWhenDiverged(Callback):

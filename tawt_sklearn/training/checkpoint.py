@@ -8,6 +8,7 @@ that was killed finds the fits it had finished, too.
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
@@ -17,7 +18,9 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
 
-from tawt_sklearn.persistence.archive import read_archive, write_archive
+from tawt_sklearn import __version__
+from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.persistence.archive import naming, read_archive, write_archive
 from tawt_sklearn.persistence.codec import decode, encode
 from tawt_sklearn.training.callbacks import AverageCheckpoints
 from tawt_sklearn.training.dataset import EventDataset
@@ -27,7 +30,14 @@ from tawt_sklearn.training.schedule import FollowSchedule
 def fingerprint(settings: Any, *data: EventDataset | None) -> str:
     """Name of a run: a hash of its settings and of all rows with labels and weights."""
     parts = [None if rows is None else rows.content() for rows in data]
-    return str(joblib.hash([settings, parts], hash_name="sha1", coerce_mmap=True))
+    try:
+        return str(joblib.hash([__version__, settings, parts], hash_name="sha1", coerce_mmap=True))
+    except PicklingError as error:
+        raise ValueError(
+            "Expected parameters that can be pickled where checkpoint_dir is given: what they hold "
+            f"is part of the name of a run. Got one that cannot: {error}. Is there a lambda or a "
+            "local class in net_params?"
+        ) from error
 
 
 class Checkpoint(Callback):
@@ -86,8 +96,15 @@ class Checkpoint(Callback):
         """
         if not self.path.exists():
             return None
-        document, arrays = read_archive(self.path)
-        return _tensors(decode(document["run"], arrays))
+        try:
+            document, arrays = read_archive(self.path)
+            with naming(self.path):
+                state = decode(document.get("run"), arrays)
+                if not isinstance(state, dict) or "finished" not in state:
+                    raise SaveFileError("It holds no training run.")
+        except SaveFileError as error:
+            raise SaveFileError(f"{error} Delete the file to train this member anew.") from error
+        return _tensors(state)
 
     def resume(self, net: Any, state: dict[str, Any]) -> None:
         """Put the state into an initialized net whose training has begun."""

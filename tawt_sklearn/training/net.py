@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +20,7 @@ from torch import Tensor
 from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.model import DualPatchPredictor
-from tawt_sklearn.objectives.supervised import WeightedLoss
+from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
 from tawt_sklearn.training.callbacks import TrainingStopped
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
@@ -39,9 +41,12 @@ class EventNet(NeuralNet):
     ----------
     interrupted_ : bool
         Whether the last run ended by Ctrl-C, with the best weights so far.
+    cut_short_ : bool
+        Whether the last run ended before it was done, by Ctrl-C or by a callback of the user.
     """
 
     interrupted_ = False
+    cut_short_ = False
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -71,21 +76,21 @@ class EventNet(NeuralNet):
         resume : callable, optional
             Puts the state of an earlier, unfinished run into the net before the first epoch.
         """
-        self.interrupted_ = False
+        self.interrupted_ = self.cut_short_ = False
         try:
             self.notify("on_train_begin", X=data, y=None)
             if resume is not None:
                 resume(self)
             self.fit_loop(data, None, epochs=self.max_epochs - len(self.history))
-        except TrainingStopped:
-            pass
+        except TrainingStopped as stop:
+            self.cut_short_ = stop.__cause__ is not None
         except KeyboardInterrupt:
-            self.interrupted_ = True
+            self.interrupted_ = self.cut_short_ = True
         if len(self.history) and "train_loss" not in self.history[-1]:
             self.history.pop()
         self.notify("on_train_end", X=data, y=None)
         if not len(self.history):
-            raise KeyboardInterrupt("Training was interrupted before the end of the first epoch.")
+            raise KeyboardInterrupt("Training was ended before the end of the first epoch.")
         for epoch in self.history:
             epoch["batches"] = []  # one entry for each step would travel inside every pickle
         return self
@@ -151,7 +156,12 @@ class EventNet(NeuralNet):
     def _from_saved(cls, state: dict[str, Any], device: Any) -> EventNet:
         model, weights = state["model"], state["weights"]
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        _check_architecture(model)
         _check_weights(model, weights)
+        if not isinstance(state["target"], TARGETS):
+            raise SaveFileError(f"Expected a target. Got {type(state['target']).__name__}.")
+        if len(state["target"].prior) != len(model["prior"]):
+            raise SaveFileError("Expected as many outputs as the target has.")
         place = resolve_device(device)
         with isolated_torch(0, place, n_threads=None):
             net = cls(
@@ -174,7 +184,30 @@ class EventNet(NeuralNet):
 def _raised_on_purpose(error: BaseException) -> bool:
     """Whether a ``raise`` stands where an exception comes from, as it does not for Ctrl-C."""
     *_, innermost = traceback.extract_tb(error.__traceback__)
-    return (innermost.line or "raise").lstrip().startswith("raise")
+    return re.search(r"\braise\b", innermost.line or "raise") is not None
+
+
+def _check_architecture(model: dict[str, Any]) -> None:
+    """Numbers that the shapes of the weights do not show.
+
+    Raises
+    ------
+    SaveFileError
+        One that no network has.
+    """
+    backbone = model["backbone"]
+    rates = {name: model[name] for name in ("code_dropout", "window_dropout", "head_dropout")}
+    rates["dropout"] = backbone["dropout"]
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float | np.number) or not 0 <= rate < 1:
+            raise SaveFileError(f"Expected {name} from 0 to below 1. Got {str(rate)[:40]!r}.")
+    horizon, patches = backbone["horizon"], backbone["max_feature_patches"]
+    if not isinstance(horizon, float) or not (math.isfinite(horizon) and horizon > 0):
+        raise SaveFileError(f"Expected a positive horizon. Got {str(horizon)[:40]!r}.")
+    if not isinstance(patches, int | np.integer) or patches < 1:
+        raise SaveFileError(
+            f"Expected max_feature_patches of 1 or more. Got {str(patches)[:40]!r}."
+        )
 
 
 def _check_weights(model: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -192,12 +225,12 @@ def _check_weights(model: dict[str, Any], weights: dict[str, Tensor]) -> None:
         )
     with torch.device("meta"):
         expected = DualPatchPredictor(**model).state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if shapes != found:
-        odd = sorted(name for name in shapes | found if shapes.get(name) != found.get(name))
+    wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()}
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in weights.items()}
+    if wanted != found:
+        odd = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         raise SaveFileError(
-            f"Expected weights of shape {shapes.get(odd[0])} for {odd[0]!r}. Got "
+            f"Expected weights of shape and type {wanted.get(odd[0])} for {odd[0]!r}. Got "
             f"{found.get(odd[0])}; {len(odd)} differ."
         )
 

@@ -140,6 +140,7 @@ def train(
         "iterator_valid": DataLoader,
         "iterator_valid__collate_fn": whole_batch,
         "iterator_valid__batch_size": 256,
+        "iterator_valid__generator": torch.Generator(),  # else torch's, which dropout draws from
         "train_split": None if held_out is None else predefined_split(held_out),
         "callbacks": [*ours, *watching, *recipe.callbacks, *last],
         "verbose": 0,
@@ -160,7 +161,7 @@ def train(
         writer.resume(net, state)
     else:
         net.run(data, lambda net: writer.resume(net, state))
-    if writer is not None and not net.interrupted_:
+    if writer is not None and not net.cut_short_:
         writer.finish(net)
     # What only training needs, held-out rows for instance, would travel inside every pickle.
     net.train_split = None

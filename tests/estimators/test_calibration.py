@@ -30,7 +30,7 @@ def overconfident(quick):
 
     def make(**parameters):
         by_heart = {
-            "min_steps": 40, "learning_rate": 0.02, "dropout": 0.0, "code_dropout": 0.0,
+            "min_steps": 80, "learning_rate": 0.01, "dropout": 0.0, "code_dropout": 0.0,
             "window_dropout": 0.0, "n_average": 1,
         }  # fmt: skip
         return quick(**(by_heart | parameters))
@@ -63,9 +63,9 @@ def test_no_temperature_is_better(seed, spread, multilabel):
         return np.average(each, weights=weight)
 
     found = find_temperature(scores, encoded, weight, multilabel)
-    grid = np.geomspace(0.05, 20, 4001)
+    grid = np.geomspace(0.05, 20, 401)
     best = grid[np.argmin([loss(t) for t in grid])]
-    assert found == pytest.approx(best, rel=0.01)
+    assert found == pytest.approx(best, rel=0.02)
     assert loss(found) <= min(loss(t) for t in grid) + 1e-6
     assert found == pytest.approx(2, rel=0.4) or spread < 1
 
@@ -156,8 +156,8 @@ def test_validation_data_set_the_temperature(panel, classes, quick):
     clf.fit(panel, classes, X_val=X_val, y_val=y_val)
     plain = clone(clf).set_params(calibrate=False).fit(panel, classes, X_val=X_val, y_val=y_val)
     log_p = plain.predict_log_proba(X_val)
-    grid = np.geomspace(0.05, 20, 2001)
-    losses = [log_loss(y_val, np.exp(log_softmax(log_p / t, axis=1))) for t in grid]
+    grid = np.geomspace(0.05, 20, 401)
+    losses = [-log_softmax(log_p / t, axis=1)[np.arange(80), y_val].mean() for t in grid]
     assert clf.temperature_ == pytest.approx(grid[np.argmin(losses)], rel=0.02)
 
 
