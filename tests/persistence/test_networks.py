@@ -724,7 +724,7 @@ def test_files_with_other_leaves_are_refused_or_legal(plain, path, data):
         way = data.draw(st.sampled_from(list(leaves(node))))
         for step in way[:-1]:
             node = node[step]
-        node[way[-1]] = data.draw(plain_values)
+        node[way[-1]] = copy.deepcopy(data.draw(plain_values))  # drawn objects are shared
     path.write_bytes(save_file(document, arrays))
     try:
         loaded = tawt_sklearn.load(path, device="cpu")
