@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -116,7 +117,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             order that depends on what they hold alone.
         X_val, y_val : as X and y, optional
             Validation data for early stopping and the choice of checkpoints, in place of a share
-            of the training rows; with ``early_stopping=False`` they are only scored.
+            of the training rows; with ``early_stopping=False`` they are only scored.  Its rows
+            weigh what ``class_weight`` says.
 
         Returns
         -------
@@ -179,7 +181,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
-            ready = self._make_ready(X, y, sample_weight, going_on=going_on, target=target)
+            ready = self._make_ready(
+                X, y, sample_weight, going_on=going_on, target=target, in_parts=True
+            )
             plan = self._plan(ready, device, has_validation=False)
             recipe = replace(plan.recipe, max_epochs=1, min_steps=0, n_average=1, incremental=True)
             done = self.n_iter_ if going_on else 0
@@ -196,7 +200,14 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         return self
 
     def _make_ready(
-        self, X: Any, y: Any, sample_weight: Any, *, going_on: bool, target: Target | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        going_on: bool,
+        target: Target | None = None,
+        in_parts: bool = False,
     ) -> Ready:
         """Read, check, and learn everything that comes before the network.
 
@@ -206,6 +217,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             Vocabulary, scaling and labels are those of the last fit.
         target : Target, optional
             Of labels that are known beforehand.
+        in_parts : bool
+            These are some of the rows only, and weigh what their weights say.
         """
         known = self.preparation_ if going_on else None
         frame, form = read_rows(self, X, known)
@@ -230,7 +243,10 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         else:
             data = known.dataset(frame)
         data.target = target.encode(labels)
-        data.weight = (weights / weights.mean()).astype(np.float32)
+        if not in_parts:  # else the parts would weigh the same, whatever is in them
+            weights = weights / weights.max()  # whose sum cannot overflow
+            weights = weights / weights.mean()
+        data.weight = weights.astype(np.float32)
         # Once more, so that it does not matter whether the histories came as tokens.
         return Ready(known, target, data.subset(data.canonical_order()))
 
@@ -244,6 +260,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         labels = ready.target.check(read_labels(y_val, X_val, len(frame), "y_val"))
         data = ready.preparation.dataset(frame)
         data.target = ready.target.encode(labels)
+        weights = self._weigh(labels, np.ones(len(labels)), ready.target)
+        data.weight = (weights / weights.mean()).astype(np.float32)
         return data
 
     def _plan(
@@ -305,8 +323,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
     def _seeds(self, turn: int, n_members: int) -> list[int]:
         """Seeds of the members; other ones every turn."""
         random = check_random_state(self.random_state)
-        if not isinstance(self.random_state, np.random.RandomState):
-            random.randint(2**31 - 1, size=turn * n_members)
+        if turn and isinstance(self.random_state, Integral):
+            random = np.random.RandomState([int(self.random_state), turn])
         return random.randint(2**31 - 1, size=n_members).tolist()
 
     def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:
@@ -348,21 +366,41 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         """What the members say together (n, K): log-probabilities, log-odds or numbers."""
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
-        return self.target_.combine(scores_of(self.nets_, self.preparation_.dataset(frame)))
+        answers = self.target_.combine(scores_of(self.nets_, self.preparation_.dataset(frame)))
+        if np.isnan(answers).any():
+            raise DataError(
+                "Expected answers that are numbers. Got NaN: the labels of fit were too large, or "
+                "times and values are. Scale them."
+            )
+        return answers
+
+    def _to_saved(self) -> dict[str, Any]:
+        state = super()._to_saved()
+        state["params"]["checkpoint_dir"] = None  # no file says where a later fit writes
+        return state
 
     @classmethod
     def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:
         estimator = super()._from_saved(state, device)
+        estimator.checkpoint_dir = None
         if hasattr(estimator, "nets_"):
             estimator.device_ = resolve_device(device)
-            learned = _sizes(estimator.preparation_)
-            for net in estimator.nets_:
-                built = net.module.keywords["backbone"]
-                if odd := [name for name in learned if built[name] != learned[name]]:
-                    raise SaveFileError(
-                        f"Expected networks for the data that were prepared. Got another {odd[0]}."
-                    )
         return estimator
+
+    def _check_loaded(self) -> None:
+        learned = _sizes(self.preparation_)
+        if not self.nets_:
+            raise SaveFileError("Expected networks. Got none.")
+        for net in self.nets_:
+            built = net.module.keywords["backbone"]
+            if odd := [name for name in learned if built[name] != learned[name]]:
+                raise SaveFileError(
+                    f"Expected networks for the data that were prepared. Got another {odd[0]}."
+                )
+            if len(net.module.keywords["prior"]) != len(self.target_.prior):
+                raise SaveFileError("Expected networks for the labels there are. Got others.")
+        if self.n_iter_ != self.history_["epoch"].max():
+            raise SaveFileError(f"Expected n_iter_ of the history. Got {self.n_iter_}.")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

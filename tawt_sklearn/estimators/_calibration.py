@@ -5,10 +5,14 @@ Guo et al., "On Calibration of Modern Neural Networks" (2017).
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
+
+from tawt_sklearn.exceptions import TrainingWarning
 
 N_FOLDS = 3
 """Folds whose held-out rows the temperature is learned from."""
@@ -64,4 +68,13 @@ def find_temperature(
         return -float(weight.astype(np.float64) @ gain) / float(weight.sum())
 
     found = minimize_scalar(log_loss, bounds=np.log(BOUNDS), method="bounded")
-    return float(np.exp(found.x))
+    temperature = float(np.exp(found.x))
+    if not 1.01 * BOUNDS[0] < temperature < 0.99 * BOUNDS[1]:
+        warnings.warn(
+            f"No temperature between {BOUNDS[0]} and {BOUNDS[1]} was best on the {len(scores)} "
+            "held-out rows: their scores say nothing of the labels, or everything. Calibrate on "
+            "more rows, or set calibrate=False.",
+            TrainingWarning,
+            stacklevel=5,
+        )
+    return temperature

@@ -88,11 +88,24 @@ class Ensemble:
             for k, (seed, start) in enumerate(zip(self.seeds, starts, strict=True))
         ]
         if effective_n_jobs(self.n_jobs) > 1 and len(jobs) > 1:
-            return Parallel(n_jobs=self.n_jobs)(
-                delayed(self._train_member)(data, held_out, *job) for job in jobs
-            )
+            return self._side_by_side(data, held_out, jobs)
         watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
         return list(self._one_by_one(data, held_out, watched))
+
+    def _side_by_side(
+        self, data: EventDataset, held_out: EventDataset | None, jobs: list[Any]
+    ) -> list[EventNet]:
+        """In worker processes; Ctrl-C leaves the members that are complete."""
+        nets: list[EventNet] = []
+        workers = Parallel(n_jobs=self.n_jobs, return_as="generator")
+        try:
+            for net in workers(delayed(self._train_member)(data, held_out, *job) for job in jobs):
+                nets.append(net)
+        except KeyboardInterrupt:
+            if not nets:
+                raise
+            warn_interrupted(f"{len(nets)} of {len(jobs)} members, which are complete")
+        return nets
 
     def was_interrupted(self, nets: Sequence[EventNet]) -> bool:
         """Whether Ctrl-C ended the training that led to these members."""

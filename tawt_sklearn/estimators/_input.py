@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
@@ -124,6 +125,8 @@ def read_labels(y: ArrayLike, X: Any, n_rows: int, what: str = "y") -> NDArray:
             f"This estimator requires {what} to be passed, but the target {what} is None: "
             "expected one label for each row of X."
         )
+    if issparse(y):
+        raise DataError(f"Expected {what} to be dense. Got a sparse one: use {what}.toarray().")
     check_index(y, X, what)
     labels = y.to_numpy() if isinstance(y, (pd.Series, pd.DataFrame)) else np.asarray(y)
     if labels.ndim == 0 or len(labels) != n_rows:

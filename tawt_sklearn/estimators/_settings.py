@@ -114,7 +114,7 @@ def checkpoint_folder(path: str | os.PathLike[str] | None) -> Path | None:
     """
     if path is None:
         return None
-    folder = Path(path)
+    folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
 from tawt_sklearn.estimators._ensemble import Ensemble, scores_of, warn_interrupted
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
@@ -95,10 +95,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     checkpoint_dir : str or Path, default=None
         Folder for the state of a running ``fit``, written after every epoch.  A ``fit`` that was
         killed and is called again with the same parameters and data goes on there, to the same
-        result.  Fits of a search can share the folder; nothing in it is deleted.
+        result; a finished one is found again, unless ``callbacks`` are others.  Fits of a search
+        can share the folder; nothing in it is deleted.
     n_jobs : int, default=None
-        Members of the ensemble that are trained at the same time.  The result does not depend
-        on it.
+        Members of the ensemble that are trained at the same time, in processes.  The result does
+        not depend on it; Ctrl-C then keeps complete members only, and callbacks of scikit-learn
+        do not see the epochs.
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
     random_state : int, RandomState or None, default=None
@@ -252,6 +254,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Returns
         -------
         self
+
+        Notes
+        -----
+        Weights are not brought to a mean of one, as they are in ``fit``: rows of different calls
+        weigh what they say.  The optimizer's moments are kept between calls and in a pickle, not
+        in a file of ``save``.
         """
         if self.class_weight == "balanced":
             raise DataError(
@@ -260,16 +268,15 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 "sklearn.utils.class_weight.compute_class_weight."
             )
         temperature = getattr(self, "temperature_", 1.0)
+        named: list[Any] | None = None if classes is None else list(classes)  # type: ignore[arg-type]
         target: Target | None = None
-        if classes is not None and not hasattr(self, "nets_"):
-            known = classes_of(one_label(np.asarray(classes)))
+        if named is not None and not hasattr(self, "nets_"):
+            known = classes_of(one_label(np.asarray(named)))
             target = ClassTarget(known, np.zeros(len(known)))
-        elif classes is not None and set(np.asarray(classes).tolist()) != set(
-            self.classes_.tolist()
-        ):
+        elif named is not None and set(named) != set(self.classes_.tolist()):
             raise DataError(
                 f"Expected the classes of the first call: {self.classes_.tolist()}. Got classes="
-                f"{np.asarray(classes).tolist()}."
+                f"{named}."
             )
         self._partial_fit(X, y, sample_weight, target)
         self.temperature_ = temperature
@@ -304,6 +311,17 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         if self._multilabel:
             return (scores > 0).astype(np.int64)
         return self.classes_[scores.argmax(axis=1)]
+
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        if not (np.isfinite(self.temperature_) and self.temperature_ > 0):
+            raise SaveFileError(f"Expected a positive temperature_. Got {self.temperature_!r}.")
+        n_classes = len(self.target_.prior)
+        classes = self.target_.classes if isinstance(self.target_, ClassTarget) else None
+        if len(self.classes_) != n_classes or (
+            classes is not None and not np.array_equal(classes, self.classes_)
+        ):
+            raise SaveFileError("Expected classes_ of the labels there are. Got others.")
 
     # ---- what the base asks for ----------------------------------------------------------------
 

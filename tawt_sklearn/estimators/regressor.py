@@ -81,10 +81,12 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     checkpoint_dir : str or Path, default=None
         Folder for the state of a running ``fit``, written after every epoch.  A ``fit`` that was
         killed and is called again with the same parameters and data goes on there, to the same
-        result.  Fits of a search can share the folder; nothing in it is deleted.
+        result; a finished one is found again, unless ``callbacks`` are others.  Fits of a search
+        can share the folder; nothing in it is deleted.
     n_jobs : int, default=None
-        Members of the ensemble that are trained at the same time.  The result does not depend
-        on it.
+        Members of the ensemble that are trained at the same time, in processes.  The result does
+        not depend on it; Ctrl-C then keeps complete members only, and callbacks of scikit-learn
+        do not see the epochs.
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
     random_state : int, RandomState or None, default=None

@@ -58,7 +58,7 @@ def classes_of(labels: NDArray) -> NDArray:
     if len(classes) < 2:
         raise DataError(
             f"Expected at least two classes in y. Got one class: {classes[:1].tolist()[0]!r}. The "
-            "number of classes has to be greater than one."
+            "number of classes has to be greater than one (partial_fit takes them as classes=)."
         )
     return classes
 

@@ -173,7 +173,9 @@ class NumericTarget:
         numbers = labels.reshape(len(labels), -1).astype(np.float64)
         share = weight / weight.sum()
         center = share @ numbers
-        scale = np.sqrt(share @ (numbers - center) ** 2)
+        away = numbers - center
+        farthest = np.maximum(np.abs(away).max(axis=0), np.finfo(float).tiny)  # squares overflow
+        scale = farthest * np.sqrt(share @ (away / farthest) ** 2)
         # Numbers that differ by rounding only are constant.
         varies = scale > 1e-12 * np.abs(center)
         return cls(center, np.where(varies, scale, 1.0), error, labels.ndim == 1)

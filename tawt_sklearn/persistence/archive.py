@@ -65,7 +65,7 @@ def write_archive(path: Location, document: dict[str, Any], arrays: Mapping[str,
     TypeError, ValueError
         The document or an array cannot be stored.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(os.path.expanduser(path)))
     _check_target(target)
     blob = _to_safetensors(arrays)
     text = _to_json(document, blob)
@@ -185,10 +185,10 @@ def read_archive(path: Location) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         del data
         if list(members) != [DOCUMENT, ARRAYS]:
             raise SaveFileError(
-                f"Expected the members {DOCUMENT} and {ARRAYS}. Got {list(members)[:5]}. {_ASK}"
+                f"Expected the members {DOCUMENT} and {ARRAYS}. Got {list(members)[:5]}. {ASK}"
             )
         if described != {ARRAYS: _describe(members[ARRAYS])}:
-            raise SaveFileError(f"The digest or size of {ARRAYS} is not that in {DOCUMENT}. {_ASK}")
+            raise SaveFileError(f"The digest or size of {ARRAYS} is not that in {DOCUMENT}. {ASK}")
         return document, _from_safetensors(members[ARRAYS])
 
 
@@ -202,12 +202,13 @@ def naming(path: Location) -> Iterator[None]:
         raise SaveFileError(message[:_LONGEST]) from error.__cause__
 
 
-_ASK = "Save the estimator again, or get the file anew from where it came from."
+ASK = "Save the estimator again, or get the file anew from where it came from."
+"""What to do about a file that is not as it was written."""
 
 
 def _read_bytes(path: Location) -> bytes:
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(os.path.expanduser(path)).st_mode
     except FileNotFoundError:
         raise FileNotFoundError(
             f"Expected a file that save() wrote. Got {os.fspath(path)!r}, which is not there. "
@@ -215,7 +216,7 @@ def _read_bytes(path: Location) -> bytes:
         ) from None
     if not stat.S_ISREG(mode):
         raise SaveFileError("Expected a file. Got a folder or a device.")
-    return Path(path).read_bytes()
+    return Path(path).expanduser().read_bytes()
 
 
 def _check_seal(data: bytes) -> None:
@@ -225,11 +226,11 @@ def _check_seal(data: bytes) -> None:
         if tail[len(_SEAL) :] == digest.encode("ascii"):
             return
     if not data:
-        raise SaveFileError(f"The file is empty. {_ASK}")
+        raise SaveFileError(f"The file is empty. {ASK}")
     if data.startswith(b"PK"):
         raise SaveFileError(
             f"The file was cut short or changed after it was written, or save() did not write it. "
-            f"{_ASK}"
+            f"{ASK}"
         )
     if data[:1] == b"\x80" and data[1:2] <= b"\x05":
         raise SaveFileError(
@@ -247,13 +248,13 @@ def _open_zip(data: bytes) -> dict[str, bytes]:
             for info in archive.infolist():
                 _check_member(info, len(data))
                 if info.filename in members:
-                    raise SaveFileError(f"The member {info.filename!r} is there twice. {_ASK}")
+                    raise SaveFileError(f"The member {info.filename!r} is there twice. {ASK}")
                 members[info.filename] = archive.read(info)
             return members
     except SaveFileError:
         raise
     except Exception as error:  # zipfile raises about anything for zips that are none
-        raise SaveFileError(f"The zip structure is damaged ({str(error)[:200]}). {_ASK}") from error
+        raise SaveFileError(f"The zip structure is damaged ({str(error)[:200]}). {ASK}") from error
 
 
 def _check_member(info: zipfile.ZipInfo, length: int) -> None:
@@ -261,27 +262,27 @@ def _check_member(info: zipfile.ZipInfo, length: int) -> None:
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
         raise SaveFileError(
             f"Expected members that are neither compressed nor encrypted. Got {info.filename!r}. "
-            f"{_ASK}"
+            f"{ASK}"
         )
     if info.orig_filename != info.filename:  # zipfile cuts names at a zero
-        raise SaveFileError(f"The member {info.orig_filename!r} has an odd name. {_ASK}")
+        raise SaveFileError(f"The member {info.orig_filename!r} has an odd name. {ASK}")
     if info.file_size != info.compress_size or info.file_size > length:
         raise SaveFileError(
             f"The member {info.filename!r} declares {info.file_size:,} bytes, in a file of "
-            f"{length:,}. {_ASK}"
+            f"{length:,}. {ASK}"
         )
 
 
 def _read_document(members: dict[str, bytes]) -> tuple[dict[str, Any], Any]:
     """The document, and what its header says of the other members."""
     if DOCUMENT not in members:
-        raise SaveFileError(f"Expected a member {DOCUMENT}. Got {list(members)[:5]}. {_ASK}")
+        raise SaveFileError(f"Expected a member {DOCUMENT}. Got {list(members)[:5]}. {ASK}")
     content = _parse_json(members[DOCUMENT])
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SaveFileError(f"{DOCUMENT} does not say that its format is {FORMAT!r}. {_ASK}")
+        raise SaveFileError(f"{DOCUMENT} does not say that its format is {FORMAT!r}. {ASK}")
     version, author = content.get("format_version"), content.get("written_by")
     if type(version) is not int or version < 1 or not isinstance(author, str):
-        raise SaveFileError(f"{DOCUMENT} does not say which version wrote it. {_ASK}")
+        raise SaveFileError(f"{DOCUMENT} does not say which version wrote it. {ASK}")
     if version > FORMAT_VERSION:
         raise SaveFileError(
             f"It was written by a newer release ({author[:40]}, file format {version}; this one "
@@ -289,7 +290,7 @@ def _read_document(members: dict[str, bytes]) -> tuple[dict[str, Any], Any]:
         )
     document = content.get("document")
     if not isinstance(document, dict):
-        raise SaveFileError(f"{DOCUMENT} holds no document. {_ASK}")
+        raise SaveFileError(f"{DOCUMENT} holds no document. {ASK}")
     return document, content.get("members")
 
 
@@ -302,10 +303,10 @@ def _parse_json(text: bytes) -> Any:
             parse_constant=_no_constant,
         )
     except RecursionError:
-        raise SaveFileError(f"{DOCUMENT} is nested too deeply. {_ASK}") from None
+        raise SaveFileError(f"{DOCUMENT} is nested too deeply. {ASK}") from None
     except ValueError as error:
         raise SaveFileError(
-            f"{DOCUMENT} is not the JSON expected ({str(error)[:200]}). {_ASK}"
+            f"{DOCUMENT} is not the JSON expected ({str(error)[:200]}). {ASK}"
         ) from error
 
 
@@ -332,10 +333,10 @@ def _from_safetensors(blob: bytes) -> dict[str, np.ndarray]:
     try:
         arrays = dict(sorted(load(blob).items()))  # they come in no order
     except Exception as error:  # among others KeyError for types that NumPy lacks
-        raise SaveFileError(f"{ARRAYS} is damaged ({str(error)[:200]}). {_ASK}") from error
+        raise SaveFileError(f"{ARRAYS} is damaged ({str(error)[:200]}). {ASK}") from error
     for name, array in arrays.items():
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
-            raise SaveFileError(f"{ARRAYS} holds a bool that is neither true nor false. {_ASK}")
+            raise SaveFileError(f"{ARRAYS} holds a bool that is neither true nor false. {ASK}")
         if not array.flags.writeable:
             arrays[name] = array.copy()
     return arrays

@@ -32,6 +32,8 @@ class Savable:
     ``_saved_private``.  Annotations of these attributes in the class are checked.  The class must
     have an entry in :data:`tawt_sklearn.persistence.registry.TABLE`.
 
+    A class may have ``_check_loaded``, which raises where fitted attributes do not fit each other.
+
     Attributes
     ----------
     _saved_private : tuple of str
@@ -138,6 +140,10 @@ class Savable:
         check_hints(cls, fitted)
         estimator = cls(**params)
         vars(estimator).update(fitted)
+        # A nested estimator is not checked before it is fitted anew, and that may be never.
+        estimator._validate_params()  # type: ignore[attr-defined]
+        if fitted and hasattr(estimator, "_check_loaded"):
+            estimator._check_loaded()
         if "output" in state:
             estimator.set_output(**state["output"])  # type: ignore[attr-defined]
         if "requests" in state:

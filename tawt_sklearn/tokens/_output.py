@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ class PanelOutputMixin:
     the global configuration ask for.  scikit-learn wraps what the class itself defines, hence a
     mixin, to stand before ``TransformerMixin``.
     """
+
+    _params_in_fit: dict[str, Any]
 
     def transform(self, X: Any) -> Any:
         """Apply what fit has learned.
@@ -47,7 +50,7 @@ class PanelOutputMixin:
             Missing values or categories that fit has not seen and that get no output of their own.
         """
         check_is_fitted(self)
-        result = self._transform(X)  # type: ignore[attr-defined]
+        result = self._as_in_fit()._transform(X)  # type: ignore[attr-defined]
         table = isinstance(result, pd.DataFrame) or (
             isinstance(result, np.ndarray) and result.ndim == 2
         )
@@ -58,6 +61,12 @@ class PanelOutputMixin:
         if unasked and isinstance(result, pd.DataFrame) and library_of(X) == "polars":
             return type(X)(result)  # a long frame of the kind that was given
         return result
+
+    def _as_in_fit(self) -> Self:
+        """The estimator with the parameters that it was fitted with, whatever was set since."""
+        twin = copy.copy(self)
+        twin.__dict__.update(self._params_in_fit)
+        return twin
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, then transform the same data; see :meth:`transform`."""

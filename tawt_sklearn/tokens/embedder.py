@@ -131,7 +131,7 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
     feature_names_in_: np.ndarray
     _kinds: list[clocks.TimeKind]  # of each column of times
 
-    _saved_private = ("_kinds",)
+    _saved_private = ("_kinds", "_params_in_fit")
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
         before = dict(self.__dict__)
         try:
             return self._learn(X)
-        except Exception:  # whatever it was: no half-fitted estimator stays behind
+        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
             self.__dict__ = before
             raise
 
@@ -205,6 +205,7 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
             self._choose_waves()
         gaps = [self.indicators == "all" or bool(np.isnan(time).any()) for _, time in times]
         self.indicator_features_ = np.flatnonzero(gaps)
+        self._params_in_fit = self.get_params(deep=False)
         return self
 
     def _choose_waves(self) -> None:
@@ -313,6 +314,22 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
             elapsed = waves.since_previous(time, steps.clock()[1])
         return [elapsed if self.method == "delta" else waves.signed_log1p(elapsed)]
 
+    def _check_loaded(self) -> None:
+        fitted = self._as_in_fit()
+        n_times = self.n_features_in_ if self.form_ == "table" else 1
+        arrays: list[Any] = [self.reference_, self.span_, self.gap_, self._kinds]
+        if not all(len(array) == n_times for array in arrays):
+            raise ValueError(f"scales of another number of times than {n_times}")
+        for name in ("frequencies_", "phases_"):
+            shape = (n_times, fitted.n_frequencies)
+            if hasattr(self, name) and getattr(self, name).shape != shape:
+                raise ValueError(f"{name} not of shape {shape}")
+        wanted = {"sinusoidal": ("frequencies_",), "time2vec": ("frequencies_", "phases_")}
+        if not all(hasattr(self, name) for name in wanted.get(fitted.method, ())):
+            raise ValueError("no frequencies")
+        if not all(0 <= place < n_times for place in self.indicator_features_.tolist()):
+            raise ValueError("times that are not there")
+
     # ---- names -----------------------------------------------------------------------------
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -331,10 +348,10 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
             the channel that holds it, else ``time_...``.
         """
         check_is_fitted(self)
-        names = self._names(input_features)
-        suffixes = waves.feature_names(self.method, self.n_frequencies)
+        names, fitted = self._names(input_features), self._as_in_fit()
+        suffixes = waves.feature_names(fitted.method, fitted.n_frequencies)
         outputs = list(names) if self.form_ == "panel" else []
-        for n, name in enumerate(self._time_names(names)):
+        for n, name in enumerate(fitted._time_names(names)):
             outputs += [f"{name}_{suffix}" for suffix in suffixes]
             if n in self.indicator_features_:
                 outputs.append(f"{name}_missing")

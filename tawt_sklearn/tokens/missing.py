@@ -138,7 +138,7 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
     _channels: list[int]  # positions of the channels among the columns of X
     _kept: list[int]  # positions of the case and time columns of a long frame
 
-    _saved_private = ("_labels", "_columns", "_channels", "_kept")
+    _saved_private = ("_labels", "_columns", "_channels", "_kept", "_params_in_fit")
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
         before = dict(self.__dict__)
         try:
             return self._learn(X)
-        except Exception:  # whatever it was: no half-fitted estimator stays behind
+        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
             self.__dict__ = before
             raise
 
@@ -229,6 +229,7 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
         with_indicator = ~np.isnan(self.center_) & (gaps | (self.indicators == "all"))
         self.indicator_features_ = np.flatnonzero(with_indicator)
         refuse_repeated(self._output_names(names))
+        self._params_in_fit = self.get_params(deep=False)
         return self
 
     def _read(self, X: Any, *, reset: bool, with_text: bool) -> Steps:
@@ -314,6 +315,20 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
             columns.append(numbers.astype(steps.dtype))
         return join_columns(steps, columns, self._columns, self._channels)
 
+    def _check_loaded(self) -> None:
+        C = len(self.center_)
+        if len(self.scale_) != C or len(self._channels) != C:
+            raise ValueError("center_, scale_ and _channels differ in length")
+        if not len(self._labels) == len(self.categories_) == len(self.categorical_features_):
+            raise ValueError("_labels, categories_ and categorical_features_ differ in length")
+        places = [*self.categorical_features_.tolist(), *self.indicator_features_.tolist()]
+        if not all(0 <= place < C for place in places):
+            raise ValueError("features that are not there")
+        if not all(0 <= place < self.n_features_in_ for place in (*self._channels, *self._kept)):
+            raise ValueError("channels that are not there")
+        if C + len(self._kept) != self.n_features_in_:
+            raise ValueError(f"{self.n_features_in_} features, of which {C} are known")
+
     # ---- names -----------------------------------------------------------------------------
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -332,7 +347,7 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         names = self._all_names(input_features)
         kept = [names[k] for k in self._kept]
-        outputs = self._output_names([names[k] for k in self._channels])
+        outputs = self._as_in_fit()._output_names([names[k] for k in self._channels])
         return np.array([*kept, *outputs], dtype=object)
 
     def _names(self) -> list[str]:

@@ -184,7 +184,7 @@ class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
         before = dict(self.__dict__)
         try:
             return self._learn(X)
-        except Exception:  # whatever it was: no half-fitted estimator stays behind
+        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
             self.__dict__ = before
             raise
 

@@ -120,11 +120,30 @@ class Vocabulary:
                     f"A vocabulary of {V} codes needs {V} entries in {name!r}. "
                     f"Got {len(getattr(self, name))}."
                 )
+        self._check_numbers()
         if self.codes[:N_SPECIAL] != SPECIAL_CODES:
             raise DataError(
                 f"The first codes of a vocabulary are {SPECIAL_CODES}. "
                 f"Got {self.codes[:N_SPECIAL]}."
             )
+
+    def _check_numbers(self) -> None:
+        if odd := [name for name in _ARRAYS if getattr(self, name).ndim != 1]:
+            raise DataError(f"Arrays of a vocabulary have one axis. Got others: {odd}.")
+        scales = np.concatenate([self.scale, [self.time_scale]])
+        if not (
+            np.isfinite(scales).all() and (scales > 0).all() and np.isfinite(self.center).all()
+        ):
+            raise DataError("Scales of a vocabulary are positive, centres are finite. Got others.")
+        if self.clip is not None and not (np.isfinite(self.clip) and self.clip > 0):
+            raise DataError(f"The clip of a vocabulary is positive or None. Got {self.clip!r}.")
+        if self.time_origin not in ("zero", "first", "end"):
+            raise DataError(f"Got an unknown time_origin {str(self.time_origin)[:40]!r}.")
+        knots = self.knot_offsets
+        if len(knots) and (knots[0] < 0 or (np.diff(knots) < 0).any()):
+            raise DataError("Offsets of a vocabulary's quantile tables rise. Got others.")
+        if len(knots) and knots[-1] > min(len(self.knot_values), len(self.knot_scores)):
+            raise DataError("Quantile tables of a vocabulary are as long as they say. Got others.")
 
     # ---- sizes and look-ups ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ that was killed finds the fits it had finished, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from tawt_sklearn import __version__
 from tawt_sklearn.exceptions import SaveFileError
-from tawt_sklearn.persistence.archive import naming, read_archive, write_archive
+from tawt_sklearn.persistence.archive import ASK, naming, read_archive, write_archive
 from tawt_sklearn.persistence.codec import decode, encode
 from tawt_sklearn.training.callbacks import AverageCheckpoints
 from tawt_sklearn.training.dataset import EventDataset
@@ -82,12 +83,15 @@ class Checkpoint(Callback):
         }
         self._write(state)
 
-    def finish(self, net: Any) -> None:
-        """Keep the result only."""
-        self._write({"finished": True, "history": _epochs(net), "weights": net.weights()})
+    def finish(self, net: Any, callbacks: Sequence[Any]) -> None:
+        """Keep the result only, and what the user's callbacks were that had a hand in it."""
+        state = {"finished": True, "history": _epochs(net), "weights": net.weights()}
+        self._write({**state, "callbacks": _described(callbacks)})
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self, callbacks: Sequence[Any]) -> dict[str, Any] | None:
         """The state of an earlier run, None where there is none.
+
+        A run that other callbacks have seen to the end is none: they may have changed its result.
 
         Raises
         ------
@@ -103,7 +107,10 @@ class Checkpoint(Callback):
                 if not isinstance(state, dict) or "finished" not in state:
                     raise SaveFileError("It holds no training run.")
         except SaveFileError as error:
-            raise SaveFileError(f"{error} Delete the file to train this member anew.") from error
+            reason = str(error).removesuffix(ASK).strip()
+            raise SaveFileError(f"{reason} Delete it to train this member anew.") from error
+        if state["finished"] and state.get("callbacks") != _described(callbacks):
+            return None
         return _tensors(state)
 
     def resume(self, net: Any, state: dict[str, Any]) -> None:
@@ -129,6 +136,20 @@ class Checkpoint(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         node, arrays = encode(_arrays(state))
         write_archive(self.path, {"run": node}, arrays)
+
+
+def _described(callbacks: Sequence[Any]) -> str:
+    """A hash of what callbacks are and of their settings, not of what they have seen."""
+    settings = []
+    for given in callbacks:
+        callback = given[-1] if isinstance(given, tuple) else given
+        kind = callback if isinstance(callback, type) else type(callback)
+        own = {k: v for k, v in getattr(callback, "__dict__", {}).items() if not k.endswith("_")}
+        settings.append((kind.__module__, kind.__qualname__, {} if kind is callback else own))
+    try:
+        return str(joblib.hash(settings))
+    except PicklingError:
+        return str(joblib.hash([names for *names, _ in settings]))
 
 
 def _epochs(net: Any) -> list[dict[str, Any]]:

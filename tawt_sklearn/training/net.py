@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dis
 import math
-import re
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.history import History
 from torch import Tensor
 
-from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
@@ -63,6 +62,13 @@ class EventNet(NeuralNet):
         except KeyboardInterrupt as stop:
             if _raised_on_purpose(stop):
                 raise TrainingStopped from stop
+            raise
+        except KeyError as error:
+            if "valid_" in str(error) and self.train_split is None:
+                raise DataError(
+                    f"Expected validation data, which a callback asks for ({error}). Nothing is "
+                    "held out. Set early_stopping=True, or pass X_val and y_val to fit."
+                ) from error
             raise
 
     def run(self, data: EventDataset, resume: Callable[[EventNet], None] | None = None) -> EventNet:
@@ -183,8 +189,12 @@ class EventNet(NeuralNet):
 
 def _raised_on_purpose(error: BaseException) -> bool:
     """Whether a ``raise`` stands where an exception comes from, as it does not for Ctrl-C."""
-    *_, innermost = traceback.extract_tb(error.__traceback__)
-    return re.search(r"\braise\b", innermost.line or "raise") is not None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _check_architecture(model: dict[str, Any]) -> None:

@@ -129,7 +129,6 @@ def train(
     settings: dict[str, Any] = {
         "optimizer": torch.optim.AdamW,
         "optimizer__weight_decay": recipe.weight_decay,
-        "optimizer__fused": True,
         "lr": recipe.learning_rate,
         "max_epochs": n_epochs,
         "batch_size": batch_size,
@@ -147,6 +146,8 @@ def train(
         "device": str(device),
         **recipe.net_params,
     }
+    if "optimizer" not in recipe.net_params:
+        settings.setdefault("optimizer__fused", True)  # one kernel instead of many; not all have it
     net = EventNet(make_module, WeightedLoss(target), **settings).initialize()
     if beginning is not None:
         net.module_.load_state_dict(beginning.weights)
@@ -154,7 +155,7 @@ def train(
             groups = net.optimizer_.state_dict()["param_groups"]
             net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
 
-    state = None if writer is None else writer.read()
+    state = None if writer is None else writer.read(recipe.callbacks)
     if writer is None or state is None:
         net.run(data)
     elif state["finished"]:
@@ -162,7 +163,7 @@ def train(
     else:
         net.run(data, lambda net: writer.resume(net, state))
     if writer is not None and not net.cut_short_:
-        writer.finish(net)
+        writer.finish(net, recipe.callbacks)
     # What only training needs, held-out rows for instance, would travel inside every pickle.
     net.train_split = None
     net.callbacks = [*ours, *recipe.callbacks]
