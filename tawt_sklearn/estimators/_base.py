@@ -57,6 +57,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     _parameter_constraints: dict[str, list[Any]] = CONSTRAINTS
     _unsavable_params = ("callbacks", "net_params")
+    _local_params = ("checkpoint_dir",)
 
     target_: Target
     nets_: list[EventNet]
@@ -374,15 +375,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             )
         return answers
 
-    def _to_saved(self) -> dict[str, Any]:
-        state = super()._to_saved()
-        state["params"]["checkpoint_dir"] = None  # no file says where a later fit writes
-        return state
-
     @classmethod
     def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:
         estimator = super()._from_saved(state, device)
-        estimator.checkpoint_dir = None
         if hasattr(estimator, "nets_"):
             estimator.device_ = resolve_device(device)
         return estimator

@@ -40,10 +40,13 @@ class Savable:
         Fitted attributes with private names.
     _unsavable_params : tuple of str
         Parameters that become None, with a warning, where they cannot be saved.
+    _local_params : tuple of str
+        Parameters that are None in files: no file says where a later ``fit`` writes.
     """
 
     _saved_private: tuple[str, ...] = ()
     _unsavable_params: tuple[str, ...] = ()
+    _local_params: tuple[str, ...] = ()
 
     def save(self, path: Location) -> None:
         """Save the estimator, fitted or not, to a file.
@@ -105,6 +108,7 @@ class Savable:
         params = self.get_params(deep=False)  # type: ignore[attr-defined]
         for name in self._unsavable_params:
             params[name] = self._savable_or_none(name, params[name])
+        params |= dict.fromkeys(self._local_params)
         fitted = {name: value for name, value in vars(self).items() if self._is_saved(name)}
         check_hints(type(self), fitted)  # better now than when loading
         state = {"params": params, "fitted": fitted}
@@ -138,10 +142,11 @@ class Savable:
                 "changed, or written by another version of tawt_sklearn."
             )
         check_hints(cls, fitted)
-        estimator = cls(**params)
+        estimator = cls(**params | dict.fromkeys(cls._local_params))
         vars(estimator).update(fitted)
         # A nested estimator is not checked before it is fitted anew, and that may be never.
-        estimator._validate_params()  # type: ignore[attr-defined]
+        if hasattr(cls, "_parameter_constraints"):
+            estimator._validate_params()  # type: ignore[attr-defined]
         if fitted and hasattr(estimator, "_check_loaded"):
             estimator._check_loaded()
         if "output" in state:

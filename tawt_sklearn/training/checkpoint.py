@@ -83,12 +83,12 @@ class Checkpoint(Callback):
         }
         self._write(state)
 
-    def finish(self, net: Any, callbacks: Sequence[Any]) -> None:
+    def finish(self, net: Any, callbacks: Sequence[Any] = ()) -> None:
         """Keep the result only, and what the user's callbacks were that had a hand in it."""
         state = {"finished": True, "history": _epochs(net), "weights": net.weights()}
         self._write({**state, "callbacks": _described(callbacks)})
 
-    def read(self, callbacks: Sequence[Any]) -> dict[str, Any] | None:
+    def read(self, callbacks: Sequence[Any] = ()) -> dict[str, Any] | None:
         """The state of an earlier run, None where there is none.
 
         A run that other callbacks have seen to the end is none: they may have changed its result.

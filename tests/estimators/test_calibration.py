@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, TrainingWarning
 
 N = 60
 
@@ -80,6 +80,7 @@ def test_whole_weights_are_repeated_rows():
     assert weighted == pytest.approx(repeated, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:No temperature:tawt_sklearn.exceptions.TrainingWarning")
 def test_scores_that_are_always_right_or_always_wrong_stay_within_bounds():
     scores, ones = np.log([[0.9, 0.1]] * 5), np.ones(5, np.float32)
     right = find_temperature(scores, np.zeros(5, int), ones, False)
@@ -126,6 +127,7 @@ def test_calibration_changes_nothing_but_the_temperature(panel, classes, quick):
     )
 
 
+@pytest.mark.filterwarnings("ignore:No temperature:tawt_sklearn.exceptions.TrainingWarning")
 @pytest.mark.parametrize("k", [2, 3])
 def test_all_answers_have_the_same_temperature(panel, quick, k):
     clf = quick(calibrate=True).fit(panel, np.arange(N) % k)
@@ -137,6 +139,7 @@ def test_all_answers_have_the_same_temperature(panel, quick, k):
     np.testing.assert_allclose(odds, expected, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:No temperature:tawt_sklearn.exceptions.TrainingWarning")
 def test_overconfidence_is_cooled_down(panel, overconfident):
     """Labels that nothing explains: the network is sure of what it has learned by heart."""
     rng = np.random.default_rng(1)
@@ -232,3 +235,10 @@ def test_the_temperature_is_saved(panel, classes, quick, tmp_path):
     again = type(clf).load(tmp_path / "model.tawt", device="cpu")
     assert again.temperature_ == clf.temperature_
     np.testing.assert_allclose(again.predict_proba(panel), clf.predict_proba(panel), rtol=1e-12)
+
+
+def test_a_temperature_at_the_end_of_its_range_is_reported():
+    scores = np.log(np.full((6, 2), 0.5)) + np.array([[0.3, -0.3]])
+    wrong = np.ones(6, np.int64)
+    with pytest.warns(TrainingWarning, match="6 held-out rows: their scores say nothing"):
+        find_temperature(scores, wrong, np.ones(6, np.float32), multilabel=False)

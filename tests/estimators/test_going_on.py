@@ -55,15 +55,15 @@ def another_code(X: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_warm_start_goes_on(panel, classes, quick):
     steady = {"dropout": 0.0, "code_dropout": 0.0, "window_dropout": 0.0, "learning_rate": 0.01}
-    clf = quick(warm_start=True, max_epochs=3, min_steps=0, n_ensemble=2, **steady)
+    clf = quick(warm_start=True, max_epochs=8, min_steps=0, n_ensemble=2, **steady)
     first = clf.fit(panel, classes).history_
     history = clf.fit(panel, classes).history_
-    pd.testing.assert_frame_equal(history.iloc[:6], first)
+    pd.testing.assert_frame_equal(history.iloc[:16], first)
     for member in (0, 1):
         of_member = history[history["member"] == member]
-        assert of_member["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
-        assert of_member["train_loss"].iloc[3] < of_member["train_loss"].iloc[0]
-    assert clf.n_iter_ == 6 and len(clf.nets_) == 2
+        assert of_member["epoch"].tolist() == list(range(1, 17))
+        assert of_member["train_loss"].iloc[8] < of_member["train_loss"].iloc[0]
+    assert clf.n_iter_ == 16 and len(clf.nets_) == 2
 
 
 def test_a_warm_start_begins_where_the_last_fit_ended(panel, classes, quick):
