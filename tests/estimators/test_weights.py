@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import config_context
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
 
@@ -305,9 +306,10 @@ def test_weights_are_routed_through_a_search_over_a_pipeline(X, y, quick):
     X, y = X.iloc[:N], y.iloc[:N]
     weights = np.arange(N) % 3 + 1.0
     with config_context(enable_metadata_routing=True):
-        model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        model = quick().set_fit_request(sample_weight=True)
         pipeline = Pipeline([("sequence", TripletSequencer(min_count=1)), ("model", model)])
-        search = GridSearchCV(pipeline, {"model__d_model": [8]}, cv=2)
+        scorer = get_scorer("neg_log_loss").set_score_request(sample_weight=True)
+        search = GridSearchCV(pipeline, {"model__d_model": [8]}, cv=2, scoring=scorer)
         p = search.fit(X, y, sample_weight=weights).predict_proba(X)
     tokens = TripletSequencer(min_count=1).fit_transform(X)
     by_hand = quick().fit(tokens, y, sample_weight=weights)
