@@ -182,9 +182,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
-            ready = self._make_ready(
-                X, y, sample_weight, going_on=going_on, target=target, in_parts=True
-            )
+            ready = self._make_ready(X, y, sample_weight, going_on=going_on, target=target)
             plan = self._plan(ready, device, has_validation=False)
             recipe = replace(plan.recipe, max_epochs=1, min_steps=0, n_average=1, incremental=True)
             done = self.n_iter_ if going_on else 0
@@ -208,7 +206,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         *,
         going_on: bool,
         target: Target | None = None,
-        in_parts: bool = False,
     ) -> Ready:
         """Read, check, and learn everything that comes before the network.
 
@@ -218,8 +215,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             Vocabulary, scaling and labels are those of the last fit.
         target : Target, optional
             Of labels that are known beforehand.
-        in_parts : bool
-            These are some of the rows only, and weigh what their weights say.
         """
         known = self.preparation_ if going_on else None
         frame, form = read_rows(self, X, known)
@@ -236,6 +231,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         labels = self._check_labels(labels) if target is None else target.check(labels)
         rows, weights = distinct_rows(frame, labels, weights)
         frame, labels = frame.iloc[rows], labels[rows]
+        weights = weights / weights.max()  # so that no sum of them overflows
         weights = self._weigh(labels, weights, target)
         if target is None:
             target = self._make_target(labels, weights)
@@ -244,10 +240,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         else:
             data = known.dataset(frame)
         data.target = target.encode(labels)
-        if not in_parts:  # else the parts would weigh the same, whatever is in them
-            weights = weights / weights.max()  # whose sum cannot overflow
-            weights = weights / weights.mean()
-        data.weight = weights.astype(np.float32)
+        data.weight = (weights / weights.mean()).astype(np.float32)
         # Once more, so that it does not matter whether the histories came as tokens.
         return Ready(known, target, data.subset(data.canonical_order()))
 

@@ -257,9 +257,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
         Notes
         -----
-        Weights are not brought to a mean of one, as they are in ``fit``: rows of different calls
-        weigh what they say.  The optimizer's moments are kept between calls and in a pickle, not
-        in a file of ``save``.
+        Weights count among the rows of one call, as the steps of the optimizer do not depend on
+        the size of the loss: give each call rows of all classes.  The optimizer's moments are kept
+        between calls and in a pickle, not in a file of ``save``.
         """
         if self.class_weight == "balanced":
             raise DataError(

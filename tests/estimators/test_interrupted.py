@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping
@@ -397,3 +399,23 @@ def test_a_callback_that_stops_in_the_middle_of_an_epoch_leaves_whole_ones(X, y,
     clf = quick(max_epochs=5, callbacks=[Enough()]).fit(X, y)
     assert clf.history_["epoch"].tolist() == [1] and clf.history_.notna().all(axis=None)
     assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_complete_members_are_kept_where_members_train_side_by_side(X, y, quick, monkeypatch):
+    """Worker threads stand for worker processes."""
+    run, lock, begun = EventNet.run, threading.Lock(), []
+
+    def third_is_interrupted(self, *args, **kwargs):
+        with lock:
+            begun.append(self)
+            third = len(begun) == 3
+        if third:
+            raise KeyboardInterrupt
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(EventNet, "run", third_is_interrupted)
+    clf = quick(n_ensemble=3, n_jobs=2)
+    with parallel_config(backend="threading"):
+        with pytest.warns(TrainingWarning, match="[12] of 3 members, which are complete"):
+            clf.fit(X, y)
+    assert 1 <= len(clf.nets_) <= 2 and np.isfinite(clf.predict_proba(X)).all()

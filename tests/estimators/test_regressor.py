@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
+from skorch.callbacks import EarlyStopping
 
 from tawt_sklearn import TimeAwareRegressor, as_events
 from tawt_sklearn.exceptions import DataError
@@ -236,3 +238,25 @@ def test_bad_labels_leave_the_earlier_fit_as_it_was(panel, numbers, quick):
 def test_a_loss_that_does_not_exist(panel, numbers, quick):
     with pytest.raises(ValueError, match="'loss' parameter of TimeAwareRegressor"):
         quick(loss="absolute").fit(panel, numbers)
+
+
+def test_labels_of_any_size(quick):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), rng.normal(size=40)
+    one = quick().fit(X, y).predict(X)
+    for size in (2.0**500, 2.0**-500):
+        huge = quick().fit(X, y * size).predict(X)
+        np.testing.assert_allclose(huge / size, one, rtol=1e-5)
+
+
+def test_an_optimizer_without_a_fused_form(quick):
+    X, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40.0)
+    model = quick(net_params={"optimizer": torch.optim.RMSprop}).fit(X, y)
+    assert isinstance(model.nets_[0].optimizer_, torch.optim.RMSprop)
+
+
+def test_a_callback_that_needs_validation_data(quick):
+    X, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40.0)
+    with pytest.raises(DataError, match="valid_loss.*early_stopping=True, or pass X_val"):
+        quick(callbacks=[EarlyStopping()]).fit(X, y)
+    quick(callbacks=[EarlyStopping(sink=lambda _: None)], early_stopping=True).fit(X, y)

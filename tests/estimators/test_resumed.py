@@ -608,3 +608,25 @@ def test_nothing_but_checkpoints_is_left_in_the_folder(few, saving, folder):
     saving(n_ensemble=2).fit(*few)
     assert {path.suffix for path in folder.iterdir()} == {".tawt"}
     assert all(is_finished(path) for path in folder.iterdir())
+
+
+class Forget(Callback):
+    """Changes the result: no weights are left after a step."""
+
+    def __init__(self, share: float = 0.0) -> None:
+        self.share = share
+
+    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        if training:
+            for parameter in net.module_.parameters():
+                parameter.data.mul_(self.share)
+
+
+def test_a_finished_fit_with_other_callbacks_is_another_one(few, quick, saving, no_training):
+    plain = saving().fit(*few)
+    for callbacks in ([Forget()], [("forget", Forget(0.5))]):
+        changed = saving(callbacks=callbacks).fit(*few)
+        whole = quick(max_epochs=4, callbacks=callbacks).fit(*few)
+        assert p_of(changed, few[0]) == p_of(whole, few[0]) != p_of(plain, few[0])
+        with no_training():
+            saving(callbacks=callbacks).fit(*few)

@@ -324,3 +324,10 @@ def test_weights_by_the_old_name_of_a_step(X, y, quick):
     tokens = TripletSequencer().fit_transform(X)
     expected = quick().fit(tokens, y, sample_weight=weights).predict_proba(tokens)
     np.testing.assert_array_equal(p, expected)
+
+
+def test_large_weights_are_as_good_as_small_ones(quick):
+    X, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 2
+    one = quick().fit(X, y, sample_weight=np.full(40, 1.0))
+    many = quick().fit(X, y, sample_weight=np.full(40, 2.0**1020))
+    np.testing.assert_array_equal(one.predict_proba(X), many.predict_proba(X))

@@ -732,3 +732,33 @@ def test_files_with_other_leaves_are_refused_or_legal(plain, path, data):
         assert "estimator.tawt" in str(error)
     else:
         assert type(loaded) in (TimeAwareClassifier, TimeAwareRegressor)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("temperature_", 0.0), ("temperature_", -1.0), ("n_iter_", 2 * 10**9), ("n_iter_", -5)],
+)
+def test_fitted_numbers_that_no_fit_leaves(X, y, path, name, value):
+    clf = classifier().fit(X, y)
+    vars(clf)[name] = value
+    clf.save(path)
+    with pytest.raises(SaveFileError, match=name):
+        tawt_sklearn.load(path)
+
+
+def test_classes_that_are_not_those_of_the_labels(X, y, path):
+    clf = classifier().fit(X, y)
+    clf.classes_ = np.array([1, 0])
+    clf.save(path)
+    with pytest.raises(SaveFileError, match="classes_"):
+        tawt_sklearn.load(path)
+
+
+def test_no_file_says_where_a_later_fit_writes(X, y, path, tmp_path):
+    clf = classifier(checkpoint_dir=tmp_path / "runs").fit(X, y)
+    clf.save(path)
+    assert tawt_sklearn.load(path).checkpoint_dir is None
+    document, arrays = state_of(clf)
+    document["estimator"]["state"]["params"]["items"]["checkpoint_dir"] = str(tmp_path / "evil")
+    path.write_bytes(save_file(document, arrays))
+    assert tawt_sklearn.load(path).checkpoint_dir is None

@@ -542,3 +542,13 @@ def test_a_failed_fit_leaves_what_was_there(times, dates):
 def test_columns_of_one_name_are_refused(times):
     with pytest.raises(DataError, match="Got 'a' more than once"):
         TimeEmbedder().fit(pd.DataFrame(times, columns=["a", "a"]))
+
+
+@pytest.mark.parametrize("later", [{"n_frequencies": 4}, {"channel": 0}, {"method": "delta"}])
+def test_parameters_set_after_fit_wait_for_the_next_one(later):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    embedder = TimeEmbedder().fit(X)
+    before, names = embedder.transform(X), embedder.get_feature_names_out()
+    embedder.set_params(**later)
+    np.testing.assert_array_equal(embedder.transform(X), before)
+    np.testing.assert_array_equal(embedder.get_feature_names_out(), names)

@@ -414,3 +414,12 @@ def test_a_failed_fit_on_a_panel_leaves_what_was_there(panel):
         encoder.fit(long(panel).assign(c0=np.inf))
     assert all(vars(encoder)[name] is before[name] for name in before)
     assert vars(encoder).keys() == before.keys()
+
+
+def test_parameters_set_after_fit_wait_for_the_next_one():
+    panel = np.random.default_rng(0).normal(size=(6, 2, 5))
+    encoder = MissingMaskEncoder().fit(panel)
+    encoder.set_params(time_since_observed=True)
+    assert encoder.transform(panel).shape == (6, 4, 5)
+    assert len(encoder.get_feature_names_out()) == 4
+    assert encoder.fit(panel).transform(panel).shape == (6, 6, 5)
