@@ -23,7 +23,6 @@ from tawt_sklearn.estimators._input import (
     read_rows,
     read_weights,
     require_events,
-    restored_on_failure,
 )
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
@@ -31,6 +30,7 @@ from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, b
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.persistence.savable import Savable
+from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.net import EventNet

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,19 +14,6 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.exceptions import DataError
-
-
-@contextmanager
-def restored_on_failure(estimator: BaseEstimator) -> Iterator[None]:
-    """Whatever fails inside leaves the estimator as it was: never half fitted."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
 
 FORMS = {
     "events": "event histories",

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import clocks, waves
+from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens._output import PanelOutputMixin, warn_counted
 from tawt_sklearn.tokens.forms import read_steps, refuse_events
 from tawt_sklearn.tokens.steps import Form, Steps, channel_names, float_dtype
@@ -182,12 +183,8 @@ class TimeEmbedder(Savable, PanelOutputMixin, TransformerMixin, BaseEstimator):
             Infinite numbers, columns that hold no times, numbers without ``unit`` for
             ``"calendar"``, event histories, ``channel`` for a table or beyond the channels.
         """
-        before = dict(self.__dict__)
-        try:
+        with restored_on_failure(self):
             return self._learn(X)
-        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
-            self.__dict__ = before
-            raise
 
     def _learn(self, X: Any) -> Self:
         for name in ("frequencies_", "phases_"):  # of a fit with another method

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.persistence.savable import Savable
+from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens._output import PanelOutputMixin, warn_counted
 from tawt_sklearn.tokens.encoded import join_columns, read_encoded
 from tawt_sklearn.tokens.forms import read_steps, refuse_events
@@ -190,12 +191,8 @@ class MissingMaskEncoder(Savable, PanelOutputMixin, TransformerMixin, BaseEstima
             ragged arrays, event histories, names that are there twice, parameters that ask for
             what X does not have.
         """
-        before = dict(self.__dict__)
-        try:
+        with restored_on_failure(self):
             return self._learn(X)
-        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
-            self.__dict__ = before
-            raise
 
     def _learn(self, X: Any) -> Self:
         asked = self.categorical_features

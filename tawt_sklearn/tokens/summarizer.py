@@ -23,6 +23,7 @@ from tawt_sklearn.events.tables import library_of
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import statics
+from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens._columns import check_like_fit, events_of, has_integer_codes
 from tawt_sklearn.tokens.encoding import count_codes
 from tawt_sklearn.tokens.features import Cells, Layout, Window, plain_names, read_plan
@@ -181,12 +182,8 @@ class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
         NotNestedError
             X is a long table.
         """
-        before = dict(self.__dict__)
-        try:
+        with restored_on_failure(self):
             return self._learn(X)
-        except BaseException:  # Ctrl-C included: no half-fitted estimator stays behind
-            self.__dict__ = before
-            raise
 
     def _learn(self, X: Any) -> Self:
         plan = read_plan(self.windows, self.statistics)
