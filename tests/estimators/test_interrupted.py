@@ -24,6 +24,15 @@ from tawt_sklearn.exceptions import TrainingWarning
 from tawt_sklearn.training.callbacks import AverageCheckpoints
 from tawt_sklearn.training.net import EventNet
 
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A process that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 STEPS = 4  # in an epoch, on 160 rows and on their training share
 
 
@@ -301,6 +310,8 @@ import os, signal, sys, warnings
 from tawt_sklearn import TimeAwareClassifier
 from tawt_sklearn.datasets import make_icu_stays
 from skorch.callbacks import Callback
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by processes in the background
 
 class Tell(Callback):
     def on_epoch_end(self, net, **kwargs):
