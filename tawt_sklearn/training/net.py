@@ -123,7 +123,7 @@ class EventNet(NeuralNet):
 
         In single precision the scores of a row depend in the last digit on the rows that share
         its batch, as the order of the sums in a matrix product depends on its shape.  In double
-        precision nobody sees it; a single row costs the same, thousands of rows 1.8 times as
+        precision nobody sees it; a single row costs about the same, many rows about twice as
         much.
         """
         self.module_.eval()
