@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from tawt_sklearn.estimators._architecture import architecture, sizes
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
 from tawt_sklearn.estimators._input import (
     distinct_rows,
@@ -288,7 +289,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "code_dropout": self.code_dropout,
                 "window_dropout": self.window_dropout,
                 "head_dropout": min(0.9, 1.5 * self.dropout),
-                "backbone": self._architecture(ready.preparation),
+                "backbone": architecture(self, ready.preparation),
             },
             target=ready.target,
             recipe=recipe,
@@ -300,19 +301,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             n_jobs=self.n_jobs,
             title=type(self).__name__ if self.verbose else None,
         )
-
-    def _architecture(self, preparation: Preparation) -> dict[str, Any]:
-        """Keywords of the backbone."""
-        return {
-            **_sizes(preparation),
-            "d_model": self.d_model,
-            "n_layers": self.n_layers,
-            "n_heads": self.n_heads,
-            "dropout": self.dropout,
-            "max_feature_patches": self.max_feature_patches,
-            "patching": self.patching,
-            "learned_time": self.time_encoding == "time2vec",
-        }
 
     def _seeds(self, turn: int, n_members: int) -> list[int]:
         """Seeds of the members; other ones every turn."""
@@ -376,7 +364,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         return estimator
 
     def _check_loaded(self) -> None:
-        learned = _sizes(self.preparation_)
+        learned = sizes(self.preparation_)
         if not self.nets_:
             raise SaveFileError("Expected networks. Got none.")
         for net in self.nets_:
@@ -396,15 +384,3 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.target_tags.multi_output = True
         return tags
-
-
-def _sizes(preparation: Preparation) -> dict[str, Any]:
-    """Keywords of the backbone that the data decide."""
-    return {
-        "n_codes": preparation.vocabulary.n_tokens,
-        "n_categories": preparation.vocabulary.n_categories,
-        "window_edges": preparation.grid.edges.tolist(),
-        "horizon": preparation.grid.horizon,
-        "n_static_numeric": preparation.statics.n_numeric_,
-        "static_cardinalities": tuple(preparation.statics.cardinalities_),
-    }

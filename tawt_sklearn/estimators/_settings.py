@@ -78,10 +78,11 @@ def check_settings(estimator: Any) -> None:
             f"Expected d_model to be a multiple of n_heads. Got d_model={estimator.d_model} and "
             f"n_heads={estimator.n_heads}."
         )
-    if estimator.scoring != "loss" and estimator.scoring not in get_scorer_names():
+    scoring = getattr(estimator, "scoring", "loss")  # which pretraining has no use for
+    if scoring != "loss" and scoring not in get_scorer_names():
         raise ValueError(
             'Expected scoring to be "loss" or the name of a scikit-learn scorer, such as '
-            f'"roc_auc" or "r2". Got {estimator.scoring!r}.'
+            f'"roc_auc" or "r2". Got {scoring!r}.'
         )
     for given in estimator.callbacks or ():
         callback = given[-1] if isinstance(given, tuple) else given

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.attention import TimeAwareAttention, log_gap
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.patching import FeaturePatches, Patches, TemporalPatches
+from tawt_sklearn.nn.patching import FeaturePatches, Patches, Places, TemporalPatches
 from tawt_sklearn.nn.static import StaticTokens
 
 Patching = Literal["dual", "time", "feature"]
@@ -112,6 +112,9 @@ class DualPatchBackbone(nn.Module):
         Which patches there are.
     learned_time : bool
         Whether the frequencies of the time encoding are learned (Time2Vec) or fixed (sinusoidal).
+    n_fixed_codes : int, optional
+        Of a vocabulary that has grown: how many codes have tokens where they do not occur.  What
+        came later takes part only where it occurs, so that nothing changes where it does not.
     """
 
     def __init__(
@@ -131,15 +134,17 @@ class DualPatchBackbone(nn.Module):
         max_feature_patches: int = 128,
         patching: Patching = "dual",
         learned_time: bool = True,
+        n_fixed_codes: int | None = None,
     ) -> None:
         super().__init__()
+        self.places = Places.of(n_codes, max_feature_patches, n_fixed_codes)
         edges = torch.as_tensor(window_edges, dtype=torch.float32)
         self.cls = nn.Parameter(torch.randn(d_model) * 0.3)
         self.static = StaticTokens(n_static_numeric, static_cardinalities, d_model)
         self.feature_patches = self.temporal_patches = None
         if patching in ("dual", "feature"):
             self.feature_patches = FeaturePatches(
-                n_codes, n_categories, d_model, horizon, max_feature_patches
+                n_codes, n_categories, d_model, horizon, self.places
             )
         if patching in ("dual", "time"):
             self.temporal_patches = TemporalPatches(

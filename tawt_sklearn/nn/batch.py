@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -71,3 +72,15 @@ class EventBatch:
         kept = visible.nonzero().squeeze(1)
         names = ("row", "code", "value", "observed", "category", "time", "age")
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
+
+    def padded(self, n_rows: int) -> EventBatch:
+        """With rows that hold nothing after the last one, so that there are ``n_rows``."""
+        more = n_rows - len(self)
+        if more <= 0:
+            return self
+        numeric = F.pad(self.static_numeric, (0, 0, 0, more), value=torch.nan)
+        return replace(
+            self,
+            static_numeric=numeric,
+            static_category=F.pad(self.static_category, (0, 0, 0, more)),
+        )

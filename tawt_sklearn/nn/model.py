@@ -44,7 +44,8 @@ class DualPatchPredictor(nn.Module):
             n_codes, backbone["window_edges"], code_dropout, window_dropout
         )
         self.backbone = DualPatchBackbone(**backbone)
-        self.readout = Readout(n_codes, d_model, backbone.get("patching", "dual"))
+        n_places = self.backbone.places.n_usual
+        self.readout = Readout(n_codes, n_places, d_model, backbone.get("patching", "dual"))
         self.head = PredictionHead(
             self.readout.d_out, 64, torch.tensor(prior, dtype=torch.float32), head_dropout
         )

@@ -34,30 +34,63 @@ class Patches(NamedTuple):
     code: Tensor | None = None  # (B, P), or (1, P) where all rows have the same; code of a token
 
 
-def assign_slots(row: Tensor, code: Tensor, n_rows: int, n_codes: int, n_slots: int):
-    """Give each event the place of its code among the feature patches of its row.
+class Places(NamedTuple):
+    """How the feature patches of a row are given to codes.
 
-    With at most ``n_slots`` codes in the vocabulary each code has its own fixed place, also where
-    it does not occur.  With more, a row's places go to the codes that occur in it, the most
-    frequent of the training data first (the vocabulary is in that order).
+    Attributes
+    ----------
+    n_fixed : int
+        The first codes of the vocabulary have a place of their own, also where they do not occur.
+    n_free : int
+        Places for further codes, which go to those that occur in the row, in the order of the
+        vocabulary: the most frequent of the training data first.
+    """
+
+    n_fixed: int
+    n_free: int
+
+    @classmethod
+    def of(cls, n_codes: int, max_patches: int, n_fixed: int | None = None) -> Places:
+        """All codes have fixed places, or none has; ``n_fixed`` of a vocabulary that has grown."""
+        if n_fixed is None:
+            n_fixed = n_codes if n_codes <= max_patches else 0
+        return cls(n_fixed, min(n_codes - n_fixed, max_patches))
+
+    @property
+    def n_usual(self) -> int:
+        """Places of a row of the data that the vocabulary was learned from."""
+        return self.n_fixed or self.n_free
+
+
+def assign_places(
+    row: Tensor, code: Tensor, n_rows: int, n_codes: int, places: Places
+) -> tuple[Tensor, Tensor]:
+    """Give each event the place of its code among the feature patches of its row.
 
     Returns
     -------
-    slot : (E,) int64
+    place : (E,) int64
         Place of each event, -1 where its code found none.
-    slot_code : (B, n_slots) int64, or (1, n_slots) where places are fixed
+    place_code : (B, P) int64, or (1, P) where all places are fixed
         Code of each place, -1 where it stays empty.
     """
-    if n_codes <= n_slots:
-        return code, torch.arange(n_codes, device=code.device).unsqueeze(0)
-    cells, inverse = torch.unique(row * n_codes + code, return_inverse=True)
+    n_fixed, n_free = places
+    fixed = torch.arange(n_fixed, device=code.device).unsqueeze(0)
+    if n_free == 0:
+        return code, fixed
+    further = (code >= n_fixed).nonzero().squeeze(1)
+    if n_fixed and not len(further):  # nothing but what was known before the vocabulary grew
+        return code, fixed
+    cells, inverse = torch.unique(row[further] * n_codes + code[further], return_inverse=True)
     cell_row = cells // n_codes
     starts = torch.searchsorted(cell_row, torch.arange(n_rows, device=row.device))
-    place = torch.arange(len(cells), device=row.device) - starts[cell_row]  # rank within the row
-    fits = place < n_slots
-    slot_code = torch.full((n_rows, n_slots), -1, dtype=torch.int64, device=row.device)
-    slot_code[cell_row[fits], place[fits]] = cells[fits] % n_codes
-    return torch.where(fits, place, -1)[inverse], slot_code
+    rank = torch.arange(len(cells), device=row.device) - starts[cell_row]  # within the row
+    fits = rank < n_free
+    free = torch.full((n_rows, n_free), -1, dtype=torch.int64, device=row.device)
+    free[cell_row[fits], rank[fits]] = cells[fits] % n_codes
+    place = code.clone()
+    place[further] = torch.where(fits, rank + n_fixed, -1)[inverse]
+    return place, torch.cat([fixed.expand(n_rows, -1), free], dim=1)
 
 
 class FeaturePatches(nn.Module):
@@ -73,12 +106,11 @@ class FeaturePatches(nn.Module):
         n_categories: int,
         d_model: int,
         horizon: float,
-        max_patches: int,
+        places: Places,
         n_half_lives: int = 3,
     ) -> None:
         super().__init__()
-        self.n_codes, self.horizon = n_codes, horizon
-        self.n_slots = min(n_codes, max_patches)
+        self.n_codes, self.horizon, self.places = n_codes, horizon, places
         self.has_categories = n_categories > 0
         half_lives = horizon * torch.logspace(-1.4, -0.3, n_half_lives)  # 4 % to half of it
         self.log_half_life = nn.Parameter(half_lives.log())
@@ -95,13 +127,13 @@ class FeaturePatches(nn.Module):
         for table in (self.scale, self.shift, self.absent):
             nn.init.normal_(table.weight, std=0.3 if table is self.scale else 0.5)
 
-    def statistics(self, batch: EventBatch, slot: Tensor) -> Tensor:
-        """(B * n_slots, n_statistics) of the events that have a place."""
-        n_segments = len(batch) * self.n_slots
-        if self.n_codes > self.n_slots:
-            placed = slot >= 0
-            batch, slot = batch.keep(placed), slot[placed]
-        segment = batch.row * self.n_slots + slot
+    def statistics(self, batch: EventBatch, place: Tensor, n_places: int) -> Tensor:
+        """(B * P, n_statistics) of the events that have a place."""
+        n_segments = len(batch) * n_places
+        if self.places.n_free:
+            placed = place >= 0
+            batch, place = batch.keep(placed), place[placed]
+        segment = batch.row * n_places + place
         with torch.no_grad():
             exact = segment_statistics(
                 segment,
@@ -130,24 +162,25 @@ class FeaturePatches(nn.Module):
         return torch.cat([exact, *recent, decayed], dim=1)
 
     def forward(self, batch: EventBatch) -> Patches:
-        B, P = len(batch), self.n_slots
-        slot, slot_code = assign_slots(batch.row, batch.code, B, self.n_codes, P)
-        statistics = self.statistics(batch, slot).view(B, P, -1)
-        code = slot_code.clamp(min=0)  # (1 or B, P): fixed places broadcast over the rows
+        B = len(batch)
+        place, place_code = assign_places(batch.row, batch.code, B, self.n_codes, self.places)
+        P = place_code.shape[1]
+        statistics = self.statistics(batch, place, P).view(B, P, -1)
+        code = place_code.clamp(min=0)  # (1 or B, P): fixed places broadcast over the rows
         tokens = self.shared(statistics) * (1 + self.scale(code)) + self.shift(code)
         occurs = statistics[..., STATISTICS.index("log_count")] > 0  # (B, P)
         tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent(code))
         if self.has_categories:
-            tokens = tokens + self.category_means(batch, slot).view(B, P, -1)
+            tokens = tokens + self.category_means(batch, place, P).view(B, P, -1)
         time = statistics[..., STATISTICS.index("last_time")].detach() * self.horizon
-        filled = None if self.n_codes <= P else slot_code >= 0  # fixed places are all filled
+        filled = place_code >= 0 if len(place_code) == B and self.places.n_free else None
         return Patches(tokens, time, occurs, filled, code)
 
-    def category_means(self, batch: EventBatch, slot: Tensor) -> Tensor:
-        """(B * n_slots, D) mean embedding of the categories of each place, plus the last one."""
-        n_segments = len(batch) * self.n_slots
-        named = ((batch.category > 0) & (slot >= 0)).nonzero().squeeze(1)
-        segment = batch.row[named] * self.n_slots + slot[named]
+    def category_means(self, batch: EventBatch, place: Tensor, n_places: int) -> Tensor:
+        """(B * P, D) mean embedding of the categories of each place, plus the last one."""
+        n_segments = len(batch) * n_places
+        named = ((batch.category > 0) & (place >= 0)).nonzero().squeeze(1)
+        segment = batch.row[named] * n_places + place[named]
         embedded = self.category(batch.category[named])  # (E', D)
         total = embedded.new_zeros(n_segments, embedded.shape[1]).index_add(0, segment, embedded)
         count = torch.bincount(segment, minlength=n_segments).clamp(min=1).unsqueeze(1)
@@ -190,8 +223,9 @@ class TemporalPatches(nn.Module):
         self.register_buffer("edges", edges.to(torch.float32))
         self.n_windows, self.n_codes = len(edges) + 1, n_codes
         self.has_categories = n_categories > 0
-        rows = n_codes * VALUE_BASIS + (n_categories + 1 if self.has_categories else 0)
-        self.table = nn.Parameter(torch.randn(rows, d_model) * 0.3)
+        self.code = nn.Parameter(torch.randn(n_codes, VALUE_BASIS, d_model) * 0.3)
+        if self.has_categories:
+            self.category = nn.Parameter(torch.randn(n_categories + 1, d_model) * 0.3)
         self.time_encoding = Time2Vec(
             d_model, shortest=horizon / self.n_windows, longest=2 * horizon, learned=learned_time
         )
@@ -221,15 +255,17 @@ class TemporalPatches(nn.Module):
         per_cell.index_add_(0, cell, torch.stack([torch.ones_like(observed), observed], dim=1))
         count, n_values = per_cell[cell].clamp(min=1).unbind(1)
         value = batch.value / n_values
+        table = self.code.flatten(0, 1)  # (V * VALUE_BASIS, D)
         columns = [batch.code * VALUE_BASIS + k for k in range(VALUE_BASIS)]
         weights = [1 / count, value, value.abs()]
         if self.has_categories:
+            table = torch.cat([table, self.category])
             columns.append(V * VALUE_BASIS + batch.category)
             weights.append((batch.category > 0) / count)
         starts = torch.searchsorted(place, torch.arange(B * W, device=place.device))
         return F.embedding_bag(
             torch.stack(columns, dim=1).flatten(),
-            self.table,
+            table,
             offsets=starts * len(columns),
             mode="sum",
             per_sample_weights=torch.stack(weights, dim=1).flatten(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tawt_sklearn.nn.backbone import Encoded
+from tawt_sklearn.nn.backbone import Encoded, joined
 from tawt_sklearn.nn.patching import Patches
 
 
@@ -25,8 +25,9 @@ class CodewiseSum(nn.Module):
     not depend on the size of the vocabulary.
     """
 
-    def __init__(self, n_codes: int, d_model: int, d_out: int) -> None:
+    def __init__(self, n_codes: int, n_places: int, d_model: int, d_out: int) -> None:
         super().__init__()
+        self.spread = n_places**0.5  # sums of P gated terms of either sign grow like the root of P
         self.norm = nn.LayerNorm(d_model)
         self.project = nn.Linear(d_model, d_out)
         self.gate = nn.Embedding(n_codes, d_out)
@@ -34,8 +35,7 @@ class CodewiseSum(nn.Module):
     def forward(self, feature: Patches) -> Tensor:
         """-> (B, d_out)."""
         gated = self.project(self.norm(feature.tokens)) * self.gate(feature.code)  # (B, P, d_out)
-        # Sums of P gated terms of either sign grow like the root of P.
-        return mean_token(feature._replace(tokens=gated)) * gated.shape[1] ** 0.5
+        return mean_token(feature._replace(tokens=gated)) * self.spread
 
 
 class Readout(nn.Module):
@@ -45,12 +45,14 @@ class Readout(nn.Module):
     statistics that need no mixing get to the head on a short way.
     """
 
-    def __init__(self, n_codes: int, d_model: int, patching: str, d_codewise: int = 64) -> None:
+    def __init__(
+        self, n_codes: int, n_places: int, d_model: int, patching: str, d_codewise: int = 64
+    ) -> None:
         super().__init__()
         self.d_out = d_model * (3 if patching == "dual" else 2)
         if patching != "time":
-            self.mixed_sum = CodewiseSum(n_codes, d_model, d_codewise)
-            self.unmixed_sum = CodewiseSum(n_codes, d_model, d_codewise)
+            self.mixed_sum = CodewiseSum(n_codes, n_places, d_model, d_codewise)
+            self.unmixed_sum = CodewiseSum(n_codes, n_places, d_model, d_codewise)
             self.d_out += 2 * d_codewise
 
     def forward(self, encoded: Encoded) -> Tensor:
@@ -60,3 +62,88 @@ class Readout(nn.Module):
         if encoded.feature is not None and encoded.unmixed is not None:
             parts += [self.mixed_sum(encoded.feature), self.unmixed_sum(encoded.unmixed)]
         return torch.cat(parts, dim=1)
+
+
+POOLINGS = ("codewise", "cls", "mean", "max", "attention", "codes")
+"""Ways from the tokens of a row to its embedding."""
+
+
+class Pooling(nn.Module):
+    """From the tokens of a row to its embedding, by one of :data:`POOLINGS`.
+
+    Parameters
+    ----------
+    how : str
+        ``"codewise"`` projects a :class:`Readout`; ``"cls"`` is the [CLS] token; ``"mean"`` (in
+        which both kinds of patches weigh the same), ``"max"`` and ``"attention"`` (a mean
+        weighted by a learned query) are of all patches; ``"codes"`` puts the tokens of the codes
+        side by side (:func:`flat_codes`).
+    n_codes, n_places, d_model, patching
+        As for :class:`Readout`.
+    d_embedding : int
+        Width of the codewise embedding.
+    """
+
+    def __init__(
+        self,
+        how: str,
+        n_codes: int,
+        n_places: int,
+        d_model: int,
+        patching: str,
+        d_embedding: int,
+    ) -> None:
+        super().__init__()
+        self.how, self.n_places = how, n_places
+        self.d_out = d_model
+        if how == "codewise":
+            self.readout = Readout(n_codes, n_places, d_model, patching)
+            self.project = nn.Linear(self.readout.d_out, d_embedding)
+            self.d_out = d_embedding
+        elif how == "attention":
+            self.query = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
+        elif how == "codes":
+            self.d_out = d_model * (n_places + (2 if patching == "dual" else 1))
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """-> (B, d_out)."""
+        if self.how == "codewise":
+            return self.project(self.readout(encoded))
+        if self.how == "cls":
+            return encoded.cls
+        if self.how == "codes":
+            return flat_codes(encoded, self.n_places)
+        return self.pooled([p for p in (encoded.feature, encoded.temporal) if p is not None])
+
+    def pooled(self, kinds: list[Patches]) -> Tensor:
+        """Mean, maximum or weighted mean of patches.  -> (B, D)."""
+        if self.how == "mean":
+            return torch.stack([mean_token(patches) for patches in kinds]).mean(0)
+        x, _, _, padding = joined(kinds)  # (B, P, D) and (B, 1, 1, P)
+        away = 0.0 if padding is None else padding[:, 0, 0].unsqueeze(2)  # (B, P, 1)
+        if self.how == "max":
+            return (x + away).amax(1)
+        weight = ((x @ self.query).unsqueeze(2) + away).softmax(1)
+        return (x * weight).sum(1)
+
+
+def flat_codes(encoded: Encoded, n_codes: int) -> Tensor:
+    """[CLS], the mean of the windows, and the tokens of the first codes side by side.
+
+    Zeros stand where a code has no token in a row.  -> (B, (2 + n_codes) D), or (1 + n_codes) D
+    where there are no windows.
+    """
+    feature = encoded.feature
+    assert feature is not None and feature.code is not None
+    B, P, D = feature.tokens.shape
+    if feature.filled is None:
+        tokens = feature.tokens[:, :n_codes]
+    else:
+        taken = feature.filled & (feature.code < n_codes)
+        row, place = taken.nonzero().unbind(1)
+        tokens = feature.tokens.new_zeros(B, n_codes, D)
+        tokens[row, feature.code[row, place]] = feature.tokens[row, place]
+    parts = [encoded.cls, tokens.flatten(1)]
+    if encoded.temporal is not None:
+        parts.insert(1, mean_token(encoded.temporal))
+    return torch.cat(parts, dim=1)

@@ -20,6 +20,7 @@ from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import encoding
 from tawt_sklearn.tokens._columns import check_like_fit, events_of
 from tawt_sklearn.tokens.codebook import load_codebook
+from tawt_sklearn.tokens.growth import grow_by_settings, grow_from_events, refuse_names, rename_seen
 from tawt_sklearn.tokens.learning import learn
 from tawt_sklearn.tokens.report import report_frame, some, summary_series, warn
 from tawt_sklearn.tokens.vocabulary import N_SPECIAL, Vocabulary
@@ -224,10 +225,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
                 f"Expected events to learn from. Got {len(frame)} histories, all of them empty."
             )
         rules = load_codebook(self.codes)
-        auto = isinstance(self.categorical_codes, str)
-        listed: set[str] = set()
-        if not auto and self.categorical_codes is not None:
-            listed = {str(code) for code in self.categorical_codes}
+        categorical = _categorical(self.categorical_codes)
         rule: str = self.time_origin
         if rule == "auto":
             rule = "zero" if dtype.timezone is None else "first"
@@ -240,7 +238,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
             min_count=self.min_count,
             value_scaling=self.value_scaling,
             clip=self.clip,
-            categorical="auto" if auto else listed,
+            categorical=categorical,
             rules=rules,
             clock={
                 "time_unit": dtype.time_unit,
@@ -250,7 +248,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
             },
         )
         names = {str(code) for code in seen.codes}
-        if not auto and (absent := sorted(listed - names)):
+        if categorical != "auto" and (absent := sorted(categorical - names)):
             warnings.warn(
                 f"categorical_codes names codes that the histories given to fit do not hold: "
                 f"{some(absent)}.",
@@ -288,6 +286,114 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    # ---- more codes after fit --------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def add_codes(self, codes: Any) -> Self:
+        """Give codes that fit did not know a place behind all others.
+
+        What is known already keeps its ids, scales and categories: data tokenised before and after
+        mean the same, and a network that was trained on the tokens goes on where it knows them.
+
+        Parameters
+        ----------
+        codes : dict, or DataFrame of histories
+            - Histories, in a form that :meth:`transform` takes: their codes without a token are
+              learned from their own events as in :meth:`fit`, by the same parameters; those below
+              ``min_count`` stay rare.  Known codes in them are left as they are, so that a
+              category they have there for the first time stays unknown.
+            - ``{code: settings}``, where there are no data yet.  The settings are those of the
+              parameter ``codes``, whose rule for the code fills in what is not given, and
+
+              - ``"center"`` and ``"scale"`` of numeric codes, in the unit of the values after
+                ``factor`` and ``log``; a median or mean, and a standard deviation or what stands
+                for it.  Required unless ``value_scaling=None``;
+              - ``"categories"``, a list of texts, or of texts and numbers; required for
+                categorical codes, possible for numeric ones.
+
+              ``{"kind": "presence"}`` is enough for a code without values.
+
+        Returns
+        -------
+        self
+            ``vocabulary_`` is the grown one.  ``report_``, ``summary_`` and ``unused_rules_`` stay
+            those of ``fit``, and another ``fit`` starts anew, without the codes added here.
+
+        Raises
+        ------
+        DataError
+            Names alone; a code that is known already; a setting that is missing, faulty or of no
+            use; histories that :meth:`transform` refuses, or whose new codes are all below
+            ``min_count``.  Nothing has changed then.
+
+        Warns
+        -----
+        DataWarning
+            The histories hold no new code, or the dictionary is empty.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tawt_sklearn import TripletSequencer
+        >>> sequencer = TripletSequencer().fit(np.arange(6.0).reshape(1, 2, 3))
+        >>> sequencer.add_codes({"alarm": {"kind": "presence"}}).vocabulary_.codes[3:]
+        ('channel_0', 'channel_1', 'alarm')
+        """
+        check_is_fitted(self)
+        rules = load_codebook(self.codes)
+        before = len(self.vocabulary_)
+        if isinstance(codes, Mapping):
+            grown, seen = grow_by_settings(self.vocabulary_, self._seen, codes, rules)
+        else:
+            refuse_names(codes)
+            *_, raw = self._raw(codes)
+            grown, seen = grow_from_events(
+                self.vocabulary_,
+                self._seen,
+                raw,
+                min_count=self.min_count,
+                categorical=_categorical(self.categorical_codes),
+                rules=rules,
+            )
+        added = list(grown.codes[before:])
+        if not added:
+            what = "an empty dictionary" if isinstance(codes, Mapping) else "no others"
+            warnings.warn(
+                f"Expected codes that are new to the vocabulary. Got {what}; nothing was added.",
+                DataWarning,
+                stacklevel=3,
+            )
+        self.vocabulary_, self._seen = grown, seen
+        if self.verbose:
+            print(f"[TripletSequencer] {len(added):,} codes added: {some(added)}")
+        return self
+
+    def rename_codes(self, names: Mapping[Any, Any]) -> Self:
+        """Follow data in which codes got other names; ids, scales and categories stay.
+
+        Parameters
+        ----------
+        names : dict
+            ``{old: new}``.  Codes may swap their names.
+
+        Returns
+        -------
+        self
+            The old names are unknown from now on.  ``report_``, ``summary_`` and ``unused_rules_``
+            stay those of ``fit``; another ``fit`` starts anew, from the names in its data.
+
+        Raises
+        ------
+        DataError
+            As from :meth:`~tawt_sklearn.tokens.vocabulary.Vocabulary.renamed`: a code that is not
+            there, a name that is taken.  Nothing has changed then.
+        """
+        check_is_fitted(self)
+        vocabulary = self.vocabulary_.renamed(names)
+        seen = rename_seen(self._seen, self.vocabulary_, vocabulary)
+        self.vocabulary_, self._seen = vocabulary, seen
+        return self
 
     # ---- transform -------------------------------------------------------------------------
 
@@ -337,6 +443,11 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
     def _encode(
         self, X: Any
     ) -> tuple[pd.DataFrame, int, EventsArray, encoding.RawEvents, encoding.Encoded]:
+        frame, position, array, raw = self._raw(X)
+        return frame, position, array, raw, encoding.encode(raw, self.vocabulary_, self._seen)
+
+    def _raw(self, X: Any) -> tuple[pd.DataFrame, int, EventsArray, encoding.RawEvents]:
+        """The events of a frame like that of fit."""
         check_is_fitted(self)
         frame, position, array = events_of(X)
         validate_data(self, frame, reset=False, skip_check_array=True)
@@ -353,7 +464,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
             known_start=vocabulary.known_start,
             max_events=self.max_events,
         )
-        return frame, position, array, raw, encoding.encode(raw, vocabulary, self._seen)
+        return frame, position, array, raw
 
     def _output(
         self,
@@ -407,8 +518,8 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame
-            With a tokenised events column made by this sequencer (or one with the same
-            vocabulary).
+            With a tokenised events column made by this sequencer, before or after codes were
+            added (or by one with the same vocabulary).
 
         Returns
         -------
@@ -428,15 +539,21 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
                 f"Expected a tokenised events column. Got column {frame.columns[position]!r} of "
                 "raw events, which has nothing to undo."
             )
-        if content != self.vocabulary_.to_json() and Vocabulary.from_json(content) != (
-            self.vocabulary_
-        ):
+        vocabulary = Vocabulary.from_json(content)
+        if not self.vocabulary_.extends(vocabulary):
             raise DataError(
                 "Expected tokens made by this sequencer. Got tokens of another vocabulary. Use the "
                 "fitted sequencer that made them."
             )
-        raw = encoding.decode(array, self.vocabulary_)
+        raw = encoding.decode(array, vocabulary)
         return _with_column(frame, position, array._replace(**raw, vocabulary=None))
+
+
+def _categorical(codes: Any) -> Any:
+    """The parameter ``categorical_codes`` as ``"auto"`` or a set of strings."""
+    if isinstance(codes, str):
+        return "auto"
+    return set() if codes is None else {str(code) for code in codes}
 
 
 def _with_column(frame: pd.DataFrame, position: int, array: EventsArray) -> pd.DataFrame:

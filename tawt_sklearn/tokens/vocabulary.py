@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -42,14 +43,16 @@ class Vocabulary:
     ----------
     codes : tuple of (str or int), (V,)
         Code of each token; integer codes stay integers.  Ids 0, 1, 2 are ``"[UNK]"``,
-        ``"[MISSING]"`` and ``"[MASK]"``, real codes follow by falling training frequency.
+        ``"[MISSING]"`` and ``"[MASK]"``, real codes follow by falling training frequency, and last
+        those that were added after ``fit``.
     kinds : tuple of {"numeric", "categorical", "presence"}, (V,)
         ``numeric`` codes have scaled values (and, where their events also carry text,
         categories), ``categorical`` codes have categories only, ``presence`` codes neither.
     labels : tuple of str, (V,)
         Names for display; the code itself unless the user's ``codes`` say otherwise.
     counts : ndarray of int64, (V,)
-        Training events per token (rare codes are counted at ``[UNK]``).
+        Training events per token (rare codes are counted at ``[UNK]``); 0 for codes that were
+        added by their settings alone.
     factor, low, high, log : ndarray, (V,)
         Unit factor, valid range (after the factor; infinite = open) and whether ``log1p`` is
         taken, in this order, before scaling.
@@ -198,6 +201,120 @@ class Vocabulary:
             names = pd.Index([f"{name} ({k})" for k, name in enumerate(names)])
         return names.astype("str")
 
+    # ---- growing and renaming --------------------------------------------------------------
+
+    def extends(self, other: Vocabulary) -> bool:
+        """Whether everything that ``other`` knows stands here under the same ids.
+
+        Then tokens of ``other`` mean the same here, and what was learned for them can be used;
+        this vocabulary may know more codes, with their categories, behind.
+
+        Parameters
+        ----------
+        other : Vocabulary
+
+        Returns
+        -------
+        bool
+            Compared for the tokens of ``other``: codes, kinds, counts, cleaning, scaling and
+            categories, exactly and in order, so that a renamed vocabulary does not extend the one
+            before; and for the whole: value scaling, clip and clock.  Not compared are labels,
+            which are for display, and the time scale and time quantiles, which change no token.
+        """
+        V, K, C = len(other), len(other.knot_values), len(other.categories)
+        sizes = {
+            **dict.fromkeys(_PER_TOKEN, V),
+            "codes": V,
+            "categories": C,
+            "category_numbers": C,
+            "knot_offsets": len(other.knot_offsets),
+            "knot_values": K,
+            "knot_scores": K,
+        }
+        del sizes["labels"]
+        same = all(getattr(self, name) == getattr(other, name) for name in _OF_THE_WHOLE)
+        return same and all(
+            _equal(getattr(self, name)[:size], getattr(other, name)) for name, size in sizes.items()
+        )
+
+    def renamed(self, names: Mapping[CodeLabel, CodeLabel]) -> Vocabulary:
+        """The same vocabulary with other names for some codes; all ids stay.
+
+        Parameters
+        ----------
+        names : dict
+            ``{old: new}``.  Codes may swap their names.
+
+        Returns
+        -------
+        Vocabulary
+            A label that was the old code becomes the new one; others stay.
+
+        Raises
+        ------
+        DataError
+            A code to rename is not there, or a special token; a new name is taken, given twice,
+            that of a special token, or no integer where the codes are integers (and the reverse).
+        """
+        if not isinstance(names, Mapping):
+            raise DataError(f"Expected a dictionary {{old code: new code}}. Got {names!r}.")
+        new = {self.as_code(old): self.as_code(name) for old, name in names.items()}
+        if absent := [old for old in new if old not in self.token_of]:
+            raise DataError(
+                f"Expected codes of the vocabulary to rename. Got {absent[0]!r}, which it lacks. "
+                "The keys are the old names."
+            )
+        staying = set(self.codes) - set(new)
+        taken: set[CodeLabel] = set()
+        for old, name in new.items():
+            if name in staying:
+                raise DataError(
+                    f"Expected new names that no code has. Got {name!r} for {old!r}, and "
+                    f"{name!r} is in the vocabulary already. Choose another name, or rename that "
+                    "code, too."
+                )
+            if name in taken:
+                raise DataError(
+                    f"Expected a new name for each code. Got {name!r} for two of them. Two codes "
+                    "become one in the raw data only, before fit."
+                )
+            taken.add(name)
+        return replace(
+            self,
+            codes=tuple(new.get(code, code) for code in self.codes),
+            labels=tuple(
+                str(new.get(code, code)) if label == str(code) else label
+                for code, label in zip(self.codes, self.labels, strict=True)
+            ),
+        )
+
+    def as_code(self, name: Any) -> CodeLabel:
+        """The name of a code, of the type that codes have here.
+
+        Raises
+        ------
+        DataError
+            A string where codes are integers, or the reverse; a blank string; the name of a
+            special token.
+        """
+        if self.integer_codes:
+            wanted = "integers of 64 bits"
+            if isinstance(name, Integral) and not isinstance(name, bool) and _fits(int(name)):
+                return int(name)
+        else:
+            wanted = "strings that are not blank"
+            if name in SPECIAL_CODES:
+                raise DataError(
+                    f"Expected codes of events. Got {name!r}, a special token, which keeps its "
+                    "name and place. Leave it out, or choose another name."
+                )
+            if isinstance(name, str) and name.strip():
+                return str(name)
+        raise DataError(
+            f"Expected codes that are {wanted}, like those of the vocabulary. Got {name!r}. "
+            "Convert the names first."
+        )
+
     # ---- JSON ------------------------------------------------------------------------------
 
     def to_json(self) -> str:
@@ -259,6 +376,18 @@ _ARRAYS: dict[str, type] = {
     "span_quantiles": np.float64,
 }
 _PER_TOKEN = ("kinds", "labels", "counts", "factor", "low", "high", "log", "center", "scale")
+_OF_THE_WHOLE = ("value_scaling", "clip", "time_unit", "timezone", "time_origin", "known_start")
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, np.ndarray):
+        return np.array_equal(ours, theirs, equal_nan=theirs.dtype == np.float64)
+    return ours == theirs
+
+
+def _fits(number: int) -> bool:
+    limits = np.iinfo(np.int64)
+    return bool(limits.min <= number <= limits.max)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -111,6 +111,40 @@ class StopWithoutGain(Callback):
             raise TrainingStopped
 
 
+class GradualUnfreezing(Callback):
+    """Let the layers of a pretrained backbone join one after the other, the last one first.
+
+    The head learns alone in the first epoch; all layers learn from the middle of the run on
+    (Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018).  It
+    depends on the number of the epoch alone, so that a run goes on where it was stopped.
+
+    Parameters
+    ----------
+    n_epochs : int
+        Of the whole run.
+    """
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        backbone = net.module_.backbone
+        layers = [*backbone.blocks]
+        done = len(net.history) - 1
+        n_stages = len(layers) + 1  # the blocks from the last to the first, then the patches
+        stage = n_stages if self.n_epochs < 2 else 2 * done * n_stages // self.n_epochs
+        if done:
+            stage = max(stage, 1)
+        for parameter in backbone.parameters():
+            parameter.requires_grad_(stage >= n_stages)
+        for block in layers[len(layers) - min(stage, len(layers)) :]:
+            block.requires_grad_(True)
+        backbone.norm.requires_grad_(stage >= 1)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        net.module_.requires_grad_(True)
+
+
 class AverageCheckpoints(Callback):
     """Leave the net with the average of its weights after the best epochs.
 

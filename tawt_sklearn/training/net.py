@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.history import History
-from torch import Tensor
+from torch import Tensor, nn
 
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
@@ -36,6 +36,13 @@ class EventNet(NeuralNet):
     The data set cuts whole batches from flat arrays, so the loader has nothing to collate, and a
     batch is an object of its own rather than a tensor or a dict of them.
 
+    Parameters
+    ----------
+    *args, **kwargs
+        As for :class:`skorch.NeuralNet`.
+    encoder_lr : float, optional
+        Learning rate of the backbone, if it is not that of the rest.
+
     Attributes
     ----------
     interrupted_ : bool
@@ -46,6 +53,10 @@ class EventNet(NeuralNet):
 
     interrupted_ = False
     cut_short_ = False
+
+    def __init__(self, *args: Any, encoder_lr: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.encoder_lr = encoder_lr
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -111,10 +122,20 @@ class EventNet(NeuralNet):
         """Decay matrices; neither biases and norms nor the few scalars (decays, half-lives)."""
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         decay = kwargs.pop("weight_decay", 0.0)
-        parameters = [p for p in self.module_.parameters() if p.requires_grad]
+        parameters = [(n, p) for n, p in self.module_.named_parameters() if p.requires_grad]
+        encoder = [(n, p) for n, p in parameters if n.startswith("backbone.")]
+        head = [(n, p) for n, p in parameters if not n.startswith("backbone.")]
+        parts = [(parameters, None)]
+        if self.encoder_lr is not None:
+            parts = [(encoder, self.encoder_lr), (head, None)]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {
+                "params": [p for _, p in part if (p.ndim >= 2) is matrices],
+                "weight_decay": decay if matrices else 0.0,
+                **({} if lr is None else {"lr": lr}),
+            }
+            for part, lr in parts
+            for matrices in (True, False)
         ]
         return (groups,), kwargs
 
@@ -162,8 +183,8 @@ class EventNet(NeuralNet):
     def _from_saved(cls, state: dict[str, Any], device: Any) -> EventNet:
         model, weights = state["model"], state["weights"]
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        _check_architecture(model)
-        _check_weights(model, weights)
+        check_architecture(model)
+        check_weights(DualPatchPredictor, model, weights)
         if not isinstance(state["target"], TARGETS):
             raise SaveFileError(f"Expected a target. Got {type(state['target']).__name__}.")
         if len(state["target"].prior) != len(model["prior"]):
@@ -197,7 +218,7 @@ def _raised_on_purpose(error: BaseException) -> bool:
     return dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
-def _check_architecture(model: dict[str, Any]) -> None:
+def check_architecture(model: dict[str, Any]) -> None:
     """Numbers that the shapes of the weights do not show.
 
     Raises
@@ -206,7 +227,8 @@ def _check_architecture(model: dict[str, Any]) -> None:
         One that no network has.
     """
     backbone = model["backbone"]
-    rates = {name: model[name] for name in ("code_dropout", "window_dropout", "head_dropout")}
+    names = ("code_dropout", "window_dropout", "head_dropout")
+    rates = {name: model[name] for name in names if name in model}
     rates["dropout"] = backbone["dropout"]
     for name, rate in rates.items():
         if not isinstance(rate, int | float | np.number) or not 0 <= rate < 1:
@@ -220,7 +242,9 @@ def _check_architecture(model: dict[str, Any]) -> None:
         )
 
 
-def _check_weights(model: dict[str, Any], weights: dict[str, Tensor]) -> None:
+def check_weights(
+    make_module: Callable[..., nn.Module], model: dict[str, Any], weights: dict[str, Tensor]
+) -> None:
     """Compare sizes with the architecture before any memory is taken for it.
 
     Raises
@@ -234,7 +258,7 @@ def _check_weights(model: dict[str, Any], weights: dict[str, Tensor]) -> None:
             f"Expected weights for {backbone['n_layers']} layers. Got {len(weights)} arrays."
         )
     with torch.device("meta"):
-        expected = DualPatchPredictor(**model).state_dict()
+        expected = make_module(**model).state_dict()
     wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()}
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in weights.items()}
     if wanted != found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.objectives.pretraining import SumOfParts
 from tawt_sklearn.objectives.supervised import Target, WeightedLoss
 from tawt_sklearn.training.callbacks import (
     AverageCheckpoints,
+    GradualUnfreezing,
     ProgressBar,
     StopWhenDiverged,
     StopWithoutGain,
@@ -43,6 +45,10 @@ class Recipe:
     incremental : bool
         One of many short runs: the learning rate stays what it is, without warm-up and cosine,
         and the optimizer's moments are kept for the next run.
+    encoder_learning_rate : float, optional
+        Of the backbone, where it was pretrained and is to learn more slowly than the head.
+    gradual : bool
+        Whether the layers of a pretrained backbone join one after the other, the last one first.
     """
 
     max_epochs: int
@@ -56,6 +62,8 @@ class Recipe:
     scoring: str
     stop_early: bool = True
     incremental: bool = False
+    encoder_learning_rate: float | None = None
+    gradual: bool = False
     callbacks: Sequence[Callback] = ()
     net_params: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +78,7 @@ class Beginning:
 
 def train(
     make_module: Callable[[], nn.Module],
-    target: Target,
+    target: Target | None,
     data: EventDataset,
     held_out: EventDataset | None,
     recipe: Recipe,
@@ -81,6 +89,8 @@ def train(
     beginning: Beginning | None = None,
     checkpoint: Path | None = None,
     watcher: Callback | None = None,
+    net_type: type[EventNet] = EventNet,
+    observers: Mapping[str, Callback] | None = None,
 ) -> EventNet:
     """Train one net.
 
@@ -91,8 +101,9 @@ def train(
     ----------
     make_module : callable
         Makes the module; something that can be pickled, as the net keeps it.
-    target : Target
-        What the labels of ``data`` are and what the scores mean.
+    target : Target or None
+        What the labels of ``data`` are and what the scores mean; None where the module computes
+        parts of a loss that needs no labels.
     held_out : EventDataset, optional
         Data for early stopping and the choice of checkpoints; without them training runs for
         all its epochs and the last checkpoints are averaged.
@@ -102,6 +113,10 @@ def train(
         File to write the run to after every epoch, and to take it up from where it exists.
     watcher : skorch callback, optional
         Follows the run and is not kept by the net.
+    net_type : type
+        Kind of net.
+    observers : dict of skorch callbacks
+        Further ones, called before the validation score is.
     """
     # torch takes no numpy integers, which is what searches over parameters draw.
     batch_size = int(min(recipe.batch_size, max(1, len(data) // 4)))
@@ -117,6 +132,8 @@ def train(
         "clip": GradientNormClipping(1.0),
         "diverged": StopWhenDiverged(),
         "schedule": None if recipe.incremental else schedule,
+        "gradual": GradualUnfreezing(n_epochs) if recipe.gradual else None,
+        **(observers or {}),
         "valid_score": ValidationScore(recipe.scoring, target),
         "average": average,
         "progress": None if label is None else ProgressBar(label),
@@ -144,11 +161,13 @@ def train(
         "callbacks": [*ours, *watching, *recipe.callbacks, *last],
         "verbose": 0,
         "device": str(device),
+        "encoder_lr": recipe.encoder_learning_rate,
         **recipe.net_params,
     }
     if "optimizer" not in recipe.net_params:
         settings.setdefault("optimizer__fused", True)  # one kernel instead of many; not all have it
-    net = EventNet(make_module, WeightedLoss(target), **settings).initialize()
+    criterion = SumOfParts() if target is None else WeightedLoss(target)
+    net = net_type(make_module, criterion, **settings).initialize()
     if beginning is not None:
         net.module_.load_state_dict(beginning.weights)
         if beginning.optimizer is not None:

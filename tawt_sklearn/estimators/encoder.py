@@ -1,0 +1,650 @@
+"""TimeAwareEncoder: learn from histories without labels, and turn them into embeddings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from tawt_sklearn.estimators import _growth, _steps
+from tawt_sklearn.estimators._architecture import architecture, sizes
+from tawt_sklearn.estimators._ensemble import warn_interrupted
+from tawt_sklearn.estimators._input import read_rows, require_events
+from tawt_sklearn.estimators._preparation import Preparation
+from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
+from tawt_sklearn.exceptions import DataError, SaveFileError
+from tawt_sklearn.nn.pooling import POOLINGS
+from tawt_sklearn.objectives.pretraining import Pretrainer, mixture
+from tawt_sklearn.persistence.savable import Savable
+from tawt_sklearn.tokens._atomic import restored_on_failure
+from tawt_sklearn.tokens.sequencer import TripletSequencer
+from tawt_sklearn.training.checkpoint import fingerprint
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
+from tawt_sklearn.training.seeding import isolated_torch
+from tawt_sklearn.training.trainer import Beginning, Recipe, train
+
+N_THREADS = 1
+"""Of pretraining, wherever it runs: how sums are split among threads is part of the result."""
+
+N_WATCHED = 256
+"""Rows whose embeddings are looked at after every epoch, for signs of collapse."""
+
+
+class TimeAwareEncoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator
+):
+    """Self-supervised pretraining in ``fit``, embeddings of histories in ``transform``.
+
+    The network is that of :class:`~tawt_sklearn.TimeAwareClassifier`.  It learns from histories
+    alone: to rebuild what was hidden, to tell one subject from another, to say what comes next.
+    Its embeddings go into any estimator; or ``TimeAwareClassifier(pretrained=encoder)`` starts
+    from it, which is what to do with many histories and few labels.
+
+    Parameters
+    ----------
+    objective : str, objective, or mapping of these to weights, default="masked"
+        - ``"masked"``: hide events, windows of time and codes, and rebuild them
+          (:class:`~tawt_sklearn.objectives.MaskedReconstruction`);
+        - ``"contrastive"``: two views of one history are closer than those of two
+          (:class:`~tawt_sklearn.objectives.Contrastive`);
+        - ``"forecast"``: what the next stretch of time brings
+          (:class:`~tawt_sklearn.objectives.Forecast`);
+        - a mixture, such as ``{"masked": 1.0, "contrastive": 0.1}``.
+    pooling : {"codewise", "cls", "mean", "max", "attention", "codes"}, default="codewise"
+        From the tokens of a row to its embedding.
+
+        - ``"codewise"``: [CLS], means, and sums over the codes' tokens that remember which
+          code each one is, projected to ``d_embedding`` numbers;
+        - ``"cls"``, ``"mean"``, ``"max"``, ``"attention"``: ``d_model`` numbers from the [CLS]
+          token or from all patches;
+        - ``"codes"``: [CLS], the mean of the windows, and the token of every code (of the
+          ``max_feature_patches`` most frequent ones) side by side, for linear models with
+          strong regularisation.
+    d_embedding : int, default=64
+        Width of the embedding with ``pooling="codewise"``.
+    d_model, n_layers, n_heads, dropout, patching, time_encoding, n_windows, max_feature_patches
+        Shape of the network, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
+    sequencer : TripletSequencer, default=None
+        How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
+        histories come tokenised.
+    max_epochs : int, default=20
+    min_steps : int, default=300
+        Train for more epochs than ``max_epochs`` where these would be fewer steps.
+    batch_size : int, default=64
+        Rows in a step; at most a quarter of the training rows.
+    learning_rate : float, default=2e-3
+        Highest learning rate, reached after the warm-up; falls along a cosine.
+    weight_decay : float, default=0.01
+    warmup_fraction : float, default=0.1
+        Share of the steps over which the learning rate rises.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a running ``fit``, written after every epoch; a ``fit`` that was
+        killed goes on there when called again.
+    device : str or torch.device, default="auto"
+        ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
+    random_state : int, RandomState or None, default=None
+    callbacks : list of skorch callbacks or of pairs (name, callback), default=None
+    net_params : dict, default=None
+        Further parameters of the skorch net, by skorch's names, such as ``optimizer``.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained network.
+    preparation_ : Preparation
+        Fitted sequencer, vocabulary and static columns.
+    history_ : pandas.DataFrame
+        One row for each epoch: ``train_loss``, its parts (``train_<objective>_<part>``, the same
+        with ``valid_`` where there were validation data), and ``effective_rank``, ``alignment``
+        and ``uniformity`` of the embeddings of 256 rows, which warn of collapse
+        (:mod:`tawt_sklearn.objectives.representation`).
+    n_iter_ : int
+        Epochs of training.
+    device_ : torch.device
+        Where training ran.
+    n_features_in_ : int
+    feature_names_in_ : (n_features_in_,) ndarray
+
+    See Also
+    --------
+    tawt_sklearn.TimeAwareClassifier : ``pretrained=`` starts from an encoder.
+    tawt_sklearn.inspection.PretrainingDisplay : A picture of ``history_``.
+
+    Examples
+    --------
+    >>> from tawt_sklearn import TimeAwareEncoder
+    >>> from tawt_sklearn.datasets import make_icu_stays
+    >>> X, _ = make_icu_stays(200, random_state=0)
+    >>> encoder = TimeAwareEncoder(d_model=16, max_epochs=2, min_steps=10, random_state=0)
+    >>> encoder.fit(X).transform(X.iloc[:3]).shape
+    (3, 64)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **{
+            name: CONSTRAINTS[name]
+            for name in (
+                "d_model",
+                "n_layers",
+                "n_heads",
+                "dropout",
+                "patching",
+                "time_encoding",
+                "n_windows",
+                "max_feature_patches",
+                "sequencer",
+                "max_epochs",
+                "min_steps",
+                "batch_size",
+                "learning_rate",
+                "weight_decay",
+                "warmup_fraction",
+                "checkpoint_dir",
+                "device",
+                "random_state",
+                "callbacks",
+                "net_params",
+                "verbose",
+            )
+        },
+        "objective": "no_validation",  # mixture() says what is wrong with it
+        "pooling": [StrOptions(set(POOLINGS))],
+        "d_embedding": [Interval(Integral, 1, None, closed="left")],
+    }
+    _unsavable_params = ("callbacks", "net_params")
+    _local_params = ("checkpoint_dir",)
+
+    net_: PretrainingNet
+    preparation_: Preparation
+    history_: pd.DataFrame
+    n_iter_: int
+    device_: torch.device
+    n_features_in_: int
+
+    def __init__(
+        self,
+        *,
+        objective: Any = "masked",
+        pooling: str = "codewise",
+        d_embedding: int = 64,
+        d_model: int = 48,
+        n_layers: int = 2,
+        n_heads: int = 4,
+        dropout: float = 0.1,
+        patching: str = "dual",
+        time_encoding: str = "time2vec",
+        n_windows: int = 16,
+        max_feature_patches: int = 128,
+        sequencer: TripletSequencer | None = None,
+        max_epochs: int = 20,
+        min_steps: int = 300,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.1,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.objective = objective
+        self.pooling = pooling
+        self.d_embedding = d_embedding
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.patching = patching
+        self.time_encoding = time_encoding
+        self.n_windows = n_windows
+        self.max_feature_patches = max_feature_patches
+        self.sequencer = sequencer
+        self.max_epochs = max_epochs
+        self.min_steps = min_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.checkpoint_dir = checkpoint_dir
+        self.device = device
+        self.random_state = random_state
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.verbose = verbose
+
+    # ---- fit ---------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, *, X_val: Any = None) -> Self:
+        """Learn from histories without labels.
+
+        Parameters
+        ----------
+        X : DataFrame of n rows, or anything :func:`~tawt_sklearn.as_events` takes
+            One row for each subject: an events column, raw or tokenised, and static columns.
+            Also a panel (n, n_channels, n_timepoints), or numbers (n, n_timepoints) with one
+            series in each row; NaN is "not measured".
+        y : ignored
+        X_val : as X, optional
+            Histories whose loss is recorded after every epoch.  They do not decide anything.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        NotNestedError
+            ``X`` is a long table with one row for each event.
+        DataError
+            There is nothing to learn from.
+        DeviceError
+            There is no such device.
+        TrainingError
+            Training diverged.
+
+        Warns
+        -----
+        TrainingWarning
+            Ctrl-C ended training after the first epoch.  The encoder is fitted as far as it came.
+        """
+        with restored_on_failure(self):
+            objectives, device = self._checked()
+            preparation, data = self._read(X)
+            held_out = None
+            if X_val is not None:
+                held_out = preparation.dataset(read_rows(self, X_val, preparation)[0])
+            model = self._model(preparation, objectives)
+            net = self._train(model, data, held_out, device, self._recipe())
+            self._remember(net, preparation, device)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go once over some histories, with a learning rate that stays.
+
+        The first call learns the vocabulary, scaling and windows of time; what later histories
+        have beyond them counts as unknown, unless :meth:`add_codes` has added it.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        with restored_on_failure(self):
+            objectives, device = self._checked()
+            recipe = replace(self._recipe(), max_epochs=1, min_steps=0, incremental=True)
+            if not hasattr(self, "net_"):
+                preparation, data = self._read(X)
+                net = self._train(self._model(preparation, objectives), data, None, device, recipe)
+                self._remember(net, preparation, device)
+                return self
+            preparation = self.preparation_
+            preparation.check_settings(self.sequencer, self.n_windows)
+            model = self._known_model(objectives)
+            data = preparation.dataset(read_rows(self, X, preparation)[0])
+            beginning = Beginning(
+                self.net_.weights(), self.net_.optimizer_.state_dict()["state"] or None
+            )
+            net = self._train(
+                model, data, None, device, recipe, beginning=beginning, turn=self.n_iter_ + 1
+            )
+            self._remember(net, preparation, device, self.history_)
+        return self
+
+    def _checked(self) -> tuple[tuple[Any, ...], torch.device]:
+        """Objectives and device, once all parameters have been checked."""
+        check_settings(self)
+        if self.pooling in ("codes", "codewise") and self.patching == "time":
+            raise ValueError(
+                f'Expected patching="dual" or "feature" with pooling={self.pooling!r}, which is '
+                'made of the tokens of codes. Got patching="time".'
+            )
+        return mixture(self.objective), resolve_device(self.device)
+
+    def _read(self, X: Any) -> tuple[Preparation, EventDataset]:
+        """Learn everything that comes before the network."""
+        frame, form = read_rows(self, X)
+        require_events(frame)
+        return Preparation.fit(frame, self.sequencer, self.n_windows, form)
+
+    def _model(self, preparation: Preparation, objectives: tuple[Any, ...]) -> dict[str, Any]:
+        """Keywords of :class:`Pretrainer`."""
+        return {
+            "objectives": objectives,
+            "pooling": self.pooling,
+            "d_embedding": self.d_embedding,
+            "category_offsets": preparation.vocabulary.category_offsets.tolist(),
+            "backbone": architecture(self, preparation),
+        }
+
+    def _known_model(self, objectives: tuple[Any, ...]) -> dict[str, Any]:
+        """Keywords of the network there is, if the parameters still ask for it."""
+        before = self.net_.module.keywords
+        now = self._model(self.preparation_, objectives)
+        grown = before["backbone"].get("n_fixed_codes")
+        if grown is not None:
+            now["backbone"]["n_fixed_codes"] = grown
+        changed = [name for name in ("objectives", "pooling", "d_embedding") if now[name] != before[name]]
+        shapes = now["backbone"].keys() - {"dropout"}
+        changed += sorted(n for n in shapes if now["backbone"][n] != before["backbone"].get(n))
+        if changed:
+            raise ValueError(
+                "Expected the architecture and the objective of the last fit to go on with its "
+                f"network. Got other values of {', '.join(changed)}. Set them back, or call fit."
+            )
+        return now
+
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            max_epochs=self.max_epochs,
+            min_steps=self.min_steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_fraction=self.warmup_fraction,
+            patience=self.max_epochs,
+            scoring="loss",
+            n_average=1,
+            stop_early=False,
+            callbacks=tuple(self.callbacks or ()),
+            net_params=dict(self.net_params or {}),
+        )
+
+    def _train(
+        self,
+        model: dict[str, Any],
+        data: EventDataset,
+        held_out: EventDataset | None,
+        device: torch.device,
+        recipe: Recipe,
+        beginning: Beginning | None = None,
+        turn: int = 0,
+    ) -> PretrainingNet:
+        """One run from a seed, the ``turn``-th of this encoder."""
+        random = check_random_state(self.random_state)
+        if turn and isinstance(self.random_state, Integral):
+            random = np.random.RandomState([int(self.random_state), turn])
+        seed = int(random.randint(2**31 - 1))
+        folder = checkpoint_folder(self.checkpoint_dir)
+        checkpoint = None
+        if folder is not None:
+            start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
+            settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
+            checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
+        watched = np.random.RandomState(seed).permutation(len(data))[:N_WATCHED]
+        with isolated_torch(seed, device, n_threads=N_THREADS):
+            net = train(
+                partial(Pretrainer, **model),
+                None,
+                data,
+                held_out,
+                recipe,
+                seed=seed,
+                device=device,
+                label=type(self).__name__ if self.verbose else None,
+                beginning=beginning,
+                checkpoint=checkpoint,
+                net_type=PretrainingNet,
+                observers={
+                    "parts": LossParts(),
+                    "representation": Representation(data.subset(np.sort(watched))),
+                },
+            )
+        if net.interrupted_:
+            warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
+        return net.prepare_for_prediction()
+
+    def _remember(
+        self,
+        net: PretrainingNet,
+        preparation: Preparation,
+        device: torch.device,
+        before: pd.DataFrame | None = None,
+    ) -> None:
+        history = _history(net, before)
+        self.net_ = net
+        self.preparation_ = preparation
+        self.device_ = device
+        self.history_ = history
+        self.n_iter_ = int(history["epoch"].max())
+
+    # ---- what it has learned -----------------------------------------------------------------
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Embeddings of histories.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+
+        Returns
+        -------
+        (n, d) float32 array, or a frame after ``set_output``
+            ``d`` is ``d_embedding`` or ``d_model``, as ``pooling`` says.  A row's embedding does
+            not depend on the rows that come with it.
+        """
+        embedded = self.net_.embeddings(self._dataset(X))
+        _refuse_lost(embedded)
+        return embedded
+
+    def transform_steps(
+        self, X: Any, per: Literal["window", "event"] = "window"
+    ) -> pd.DataFrame:
+        """Embeddings of the windows of time, or of every event, in an events column.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+        per : {"window", "event"}, default="window"
+            One embedding for each window of time that has events, at their mean time; or one for
+            each event, at its time: what the network knows of its code and of its window.
+
+        Returns
+        -------
+        DataFrame of n rows
+            One column of histories.  Each embedding is ``d_model`` simultaneous events, whose
+            codes are ``"step0"``, ``"step1"``, ... and whose values are its numbers; times are
+            those of ``X``.  ``result[column].events.flat("value").reshape(-1, d_model)`` is the
+            plain array.
+        """
+        if per not in ("window", "event"):
+            raise ValueError(f'Expected per to be "window" or "event". Got {per!r}.')
+        frame, data = self._rows(X)
+        return _steps.embedded_steps(self, frame, data, per)
+
+    def reconstruct(self, X: Any, n_passes: int = 5) -> pd.DataFrame:
+        """What the network would fill in if it did not know an event.
+
+        Events are dealt into ``n_passes`` groups at random; each group in turn is hidden and
+        rebuilt from the others, so that no answer has seen its own event.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+        n_passes : int, default=5
+
+        Returns
+        -------
+        DataFrame of n rows
+            As ``X``, with the rebuilt numbers and categories in place of the true ones, in the
+            user's units where the encoder has tokenised the histories itself; events without a
+            number stay without.
+
+        Raises
+        ------
+        ValueError
+            The objective has no part that rebuilds events.
+        """
+        frame, data = self._rows(X)
+        return _steps.reconstruction(self, frame, data, n_passes)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the objective of histories that were not trained on; larger is better.
+
+        Masks and views are the same in every call.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+        y : ignored
+        """
+        return -self.net_.losses(self._dataset(X), self.batch_size)["loss"]
+
+    def _rows(self, X: Any) -> tuple[pd.DataFrame, EventDataset]:
+        check_is_fitted(self)
+        frame, _ = read_rows(self, X, self.preparation_)
+        return frame, self.preparation_.dataset(frame)
+
+    def _dataset(self, X: Any) -> EventDataset:
+        return self._rows(X)[1]
+
+    # ---- vocabularies that grow ----------------------------------------------------------------
+
+    def add_codes(
+        self,
+        codes: Any,
+        init: Literal["mean", "random", "similar"] = "mean",
+        like: Mapping[Any, Any] | None = None,
+    ) -> Self:
+        """Let the network know further codes.
+
+        Embeddings and predictions of histories without the new codes stay what they are until
+        training goes on (:meth:`partial_fit`, or fine-tuning); estimators that were fine-tuned
+        before have a network of their own and are not touched.
+
+        Parameters
+        ----------
+        codes : mapping of codes to settings, histories, or TripletSequencer
+            As for :meth:`TripletSequencer.add_codes <tawt_sklearn.TripletSequencer.add_codes>`.
+            Where the histories came tokenised: the sequencer that made them, after its own
+            ``add_codes``.
+        init : {"mean", "random", "similar"}, default="mean"
+            What the network starts from for a new code: the mean of the codes it knows, random
+            numbers, or what it knows of a similar code.
+        like : mapping of new codes to known ones, optional
+            Similar codes.  With ``init="similar"`` all new codes need one; otherwise those that
+            have one start from it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            A code that is known already, or settings that do not say what a code is.
+        """
+        check_is_fitted(self)
+        with restored_on_failure(self):
+            _growth.add_codes(self, codes, init, like)
+        return self
+
+    def rename_codes(self, names: Mapping[Any, Any]) -> Self:
+        """Give codes other names, as a change of coding system does; nothing else changes.
+
+        Codes that are no longer used need nothing: they just do not occur.
+
+        Parameters
+        ----------
+        names : mapping of known codes to new names
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        with restored_on_failure(self):
+            _growth.rename_codes(self, names)
+        return self
+
+    # ---- what scikit-learn asks for ------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.net_.module_.pooling.d_out
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @classmethod
+    def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:
+        encoder = super()._from_saved(state, device)
+        if hasattr(encoder, "net_"):
+            encoder.device_ = resolve_device(device)
+        return encoder
+
+    def _check_loaded(self) -> None:
+        built = self.net_.module.keywords["backbone"]
+        learned = sizes(self.preparation_)
+        if odd := [name for name in learned if built[name] != learned[name]]:
+            raise SaveFileError(
+                f"Expected a network for the data that were prepared. Got another {odd[0]}."
+            )
+        if self.n_iter_ != self.history_["epoch"].max():
+            raise SaveFileError(f"Expected n_iter_ of the history. Got {self.n_iter_}.")
+
+
+def _history(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for each epoch, after those of earlier runs."""
+    dull = {"batches", "dur", "valid_score"}
+    done = 0 if before is None else int(before["epoch"].max())
+    rows = [
+        {
+            "epoch": done + epoch["epoch"],
+            **{
+                name: value
+                for name, value in epoch.items()
+                if name not in dull | {"epoch"} and not name.endswith("_batch_count") and isinstance(value, int | float)
+                and not isinstance(value, bool)
+            },
+            "seconds": epoch["dur"],
+        }
+        for epoch in net.history
+    ]
+    history = pd.DataFrame(rows)
+    return history if before is None else pd.concat([before, history], ignore_index=True)
+
+
+def _refuse_lost(embedded: NDArray) -> None:
+    lost = ~np.isfinite(embedded).all(axis=1)
+    if lost.any():
+        raise DataError(
+            f"Expected finite embeddings. Got others for {int(lost.sum())} rows, the first at "
+            f"position {int(lost.argmax())}: their times or values are too large for single "
+            "precision. Compare them with those of the training data."
+        )

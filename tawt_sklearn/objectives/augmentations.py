@@ -1,0 +1,176 @@
+"""Other views of the same history: what contrast learns to look past.
+
+An augmentation is a small frozen object.  Called with a batch and its
+:class:`~tawt_sklearn.nn.space.Space`, it returns another batch of the same rows; draws come from
+torch's global random state.  Write your own as a frozen dataclass with
+``__call__(batch, space) -> EventBatch``; events must stay in order of row and time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.space import Space
+from tawt_sklearn.objectives.masking import varying
+
+
+class Augmentation(Protocol):
+    """Makes another view of a batch."""
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch: ...
+
+
+def extent(batch: EventBatch) -> tuple[Tensor, Tensor]:
+    """Times of the first and the last event of each row (B,); 0 for rows without events."""
+    zero = batch.time.new_zeros(len(batch))
+    first = zero.scatter_reduce(0, batch.row, batch.time, "amin", include_self=False)
+    last = zero.scatter_reduce(0, batch.row, batch.time, "amax", include_self=False)
+    return first, last
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"Expected {name} from {low} to {high}. Got {value!r}.")
+
+
+@dataclass(frozen=True)
+class JitterValues:
+    """Add noise to every number.
+
+    Parameters
+    ----------
+    sd : float, default=0.1
+        Standard deviation, in units of the scaled values.
+    """
+
+    sd: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_range("sd", self.sd, 0.0, math.inf)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        noise = self.sd * torch.randn_like(batch.value)
+        return replace(batch, value=batch.value + noise * batch.observed)
+
+
+@dataclass(frozen=True)
+class ScaleValues:
+    """Stretch the numbers of each code of each row by a factor near one.
+
+    Parameters
+    ----------
+    sd : float, default=0.1
+        Standard deviation of the factors.
+    """
+
+    sd: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_range("sd", self.sd, 0.0, math.inf)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        draws = torch.randn(len(batch), space.n_codes, device=batch.device, dtype=batch.value.dtype)
+        return replace(batch, value=batch.value * (1 + self.sd * draws[batch.row, batch.code]))
+
+
+@dataclass(frozen=True)
+class WarpTime:
+    """Let time run faster in one part of a history and slower in another.
+
+    The first and the last event keep their times, and events keep their order:
+    ``u + a sin(2 pi u) / (2 pi)`` with ``u`` from 0 to 1 over the history.
+
+    Parameters
+    ----------
+    strength : float, default=0.3
+        Largest ``|a|``, below 1; how much faster or slower, at most.
+    """
+
+    strength: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check_range("strength", self.strength, 0.0, 0.99)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        first, last = extent(batch)
+        span = (last - first)[batch.row]
+        u = (batch.time - first[batch.row]) / span.clamp(min=1e-12)
+        a = self.strength * (2 * torch.rand_like(first) - 1)
+        shift = span * a[batch.row] * (2 * math.pi * u).sin() / (2 * math.pi)
+        return replace(batch, time=batch.time + shift, age=(batch.age - shift).clamp(min=0))
+
+
+@dataclass(frozen=True)
+class CropHistory:
+    """Keep one stretch of time, as if the history had ended with it.
+
+    Parameters
+    ----------
+    shortest : float, default=0.5
+        Smallest share of the history's duration that is kept; the share is uniform up to 1, and
+        so is the place of the stretch.
+    """
+
+    shortest: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_range("shortest", self.shortest, 0.0, 1.0)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        first, last = extent(batch)
+        share = self.shortest + (1 - self.shortest) * torch.rand_like(first)
+        start = first + (1 - share) * torch.rand_like(first) * (last - first)
+        return between(batch, start, start + share * (last - first))
+
+
+def between(batch: EventBatch, start: Tensor, end: Tensor) -> EventBatch:
+    """Events from ``start`` to ``end`` (B,), both included; ages count from ``end`` then."""
+    inside = (batch.time >= start[batch.row]) & (batch.time <= end[batch.row])
+    kept = batch.keep(inside)
+    return replace(kept, age=(end[kept.row] - kept.time).clamp(min=0))
+
+
+@dataclass(frozen=True)
+class DropEvents:
+    """Leave out single events.
+
+    Parameters
+    ----------
+    rate : float, default=0.3
+        Mean share of a row's events; the share itself is uniform between 0 and twice that.
+    """
+
+    rate: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check_range("rate", self.rate, 0.0, 0.5)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        rate = 2 * self.rate * torch.rand(len(batch), device=batch.device)
+        return batch.keep(torch.rand(batch.n_events, device=batch.device) >= rate[batch.row])
+
+
+@dataclass(frozen=True)
+class DropCodes:
+    """Leave out whole codes.
+
+    Parameters
+    ----------
+    rate : float, default=0.2
+        Mean share of codes; the share itself is uniform between 0 and twice that.
+    """
+
+    rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_range("rate", self.rate, 0.0, 0.5)
+
+    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+        dropped = varying(len(batch), space.n_codes, self.rate, batch.device)
+        return batch.keep(~dropped[batch.row, batch.code])

@@ -1,0 +1,142 @@
+"""What pretraining hides: single events, whole windows of time, whole codes.
+
+A mask is a small frozen object.  Called with a batch and its :class:`Space`, it says what it hides;
+whatever follows, the exact statistics included, is computed from the events that remain, and
+nothing tells the network where the holes are: a hidden code looks like one that was never measured.
+
+Write your own as a frozen dataclass with ``__call__(batch, space) -> Hidden``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.space import Space
+
+
+class Hidden(NamedTuple):
+    """What is hidden from the network in one step.
+
+    Attributes
+    ----------
+    events : (E,) bool
+        Events that are hidden, for whatever reason.
+    codes : (B, V) bool
+        Codes of which all events are hidden, whether there were any or not.
+    windows : (B, W) bool
+        The same for windows of time.
+    """
+
+    events: Tensor
+    codes: Tensor
+    windows: Tensor
+
+    @classmethod
+    def nothing(cls, batch: EventBatch, space: Space) -> Hidden:
+        def none(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.bool, device=batch.device)
+
+        B = len(batch)
+        return cls(none(batch.n_events), none(B, space.n_codes), none(B, space.n_windows))
+
+    def __or__(self, other: Hidden) -> Hidden:  # type: ignore[override]
+        return Hidden(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Mask(Protocol):
+    """Chooses what to hide; draws from torch's global random state."""
+
+    def __call__(self, batch: EventBatch, space: Space) -> Hidden: ...
+
+
+def varying(n_rows: int, n: int, mean_rate: float, device: torch.device) -> Tensor:
+    """(n_rows, n) booleans, true with a probability drawn for each row.
+
+    The probability is uniform between 0 and twice its mean, so that the network sees nearly
+    complete histories and nearly empty ones.
+    """
+    rate = 2 * mean_rate * torch.rand(n_rows, 1, device=device)
+    return torch.rand(n_rows, n, device=device) < rate
+
+
+def _check_rate(rate: float, largest: float) -> None:
+    if not 0 <= rate <= largest:
+        raise ValueError(f"Expected a rate from 0 to {largest}. Got {rate!r}.")
+
+
+@dataclass(frozen=True)
+class HideEvents:
+    """Hide single events, each with the same probability.
+
+    Parameters
+    ----------
+    rate : float, default=0.15
+        Share of events that is hidden, from 0 to 1.
+    """
+
+    rate: float = 0.15
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, 1.0)
+
+    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
+        events = torch.rand(batch.n_events, device=batch.device) < self.rate
+        return Hidden.nothing(batch, space)._replace(events=events)
+
+
+@dataclass(frozen=True)
+class HideWindows:
+    """Hide whole windows of time, with everything in them.
+
+    Parameters
+    ----------
+    rate : float, default=0.2
+        Mean share of a row's windows that is hidden, from 0 to 0.5; the share itself is drawn for
+        each row, uniformly between 0 and twice the mean.
+    """
+
+    rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, 0.5)
+
+    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
+        windows = varying(len(batch), space.n_windows, self.rate, batch.device)
+        events = windows[batch.row, space.window(batch.time)]
+        return Hidden.nothing(batch, space)._replace(events=events, windows=windows)
+
+
+@dataclass(frozen=True)
+class HideCodes:
+    """Hide whole codes: every event of a code in a row.
+
+    Parameters
+    ----------
+    rate : float, default=0.2
+        Mean share of codes that is hidden, from 0 to 0.5; the share itself is drawn for each row,
+        uniformly between 0 and twice the mean.
+    """
+
+    rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, 0.5)
+
+    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
+        codes = varying(len(batch), space.n_codes, self.rate, batch.device)
+        events = codes[batch.row, batch.code]
+        return Hidden.nothing(batch, space)._replace(events=events, codes=codes)
+
+
+def hide(batch: EventBatch, space: Space, masks: Sequence[Mask]) -> Hidden:
+    """Everything that any of the masks hides."""
+    hidden = Hidden.nothing(batch, space)
+    for mask in masks:
+        hidden = hidden | mask(batch, space)
+    return hidden

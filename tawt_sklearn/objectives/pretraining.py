@@ -1,0 +1,175 @@
+"""Learning without labels: objectives, mixtures of them, and the network they train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.pooling import Pooling
+from tawt_sklearn.nn.space import Space
+from tawt_sklearn.objectives.contrastive import Contrastive
+from tawt_sklearn.objectives.forecast import Forecast
+from tawt_sklearn.objectives.masked import MaskedReconstruction
+
+Encode = Callable[[EventBatch], tuple[Encoded, Tensor]]
+"""From the events that a task shows to patches and the embedding of each row (B, D)."""
+
+
+class Objective(Protocol):
+    """A way to learn without labels: a small frozen object that builds what it trains.
+
+    Attributes
+    ----------
+    name : str
+        What the parts of its loss are called after.
+    """
+
+    name: str
+
+    def build(self, space: Space, d_model: int, d_embedding: int) -> nn.Module:
+        """A module with ``forward(encode, batch) -> {part: loss}``.
+
+        The losses are scalars, already multiplied with the objective's own weights: their sum is
+        what is minimised.  ``encode`` runs the network that is being trained.
+        """
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "masked": MaskedReconstruction,
+    "contrastive": Contrastive,
+    "forecast": Forecast,
+}
+"""Objectives that have a name."""
+
+Weighted = tuple[Objective, float]
+
+
+def mixture(objective: Any) -> tuple[Weighted, ...]:
+    """What ``objective=`` of the encoder means.
+
+    Parameters
+    ----------
+    objective : str, Objective, or mapping of these to weights
+
+    Raises
+    ------
+    ValueError
+        An unknown name, something that builds nothing, or a weight that is no positive number.
+    """
+    given = objective.items() if isinstance(objective, Mapping) else [(objective, 1.0)]
+    parts = [(_objective(one), _weight(one, weight)) for one, weight in given]
+    if not parts:
+        raise ValueError("Expected at least one objective. Got an empty mapping.")
+    names = [one.name for one, _ in parts]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Expected objectives with different names. Got {names}: give one of them another "
+            "name (dataclasses.replace, where it has a field of that name)."
+        )
+    return tuple(parts)
+
+
+def _objective(given: Any) -> Objective:
+    if isinstance(given, str) and given in OBJECTIVES:
+        return OBJECTIVES[given]()
+    if isinstance(given, str) or isinstance(given, type) or not hasattr(given, "build"):
+        raise ValueError(
+            f"Expected objective to be one of {sorted(OBJECTIVES)}, an objective such as "
+            f"MaskedReconstruction(), or a mapping of these to weights. Got {given!r}."
+        )
+    if not isinstance(getattr(given, "name", None), str):
+        raise ValueError(f"Expected an objective to have a name. Got {given!r} without one.")
+    return given
+
+
+def _weight(one: Any, weight: Any) -> float:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 < weight < float("inf"):
+        raise ValueError(
+            f"Expected weights of objectives to be positive numbers. Got {weight!r} for {one!r}."
+        )
+    return float(weight)
+
+
+class Pretrainer(nn.Module):
+    """A backbone, the embedding of its rows, and the objectives that train both.
+
+    With ``pooling="codes"`` the objectives, which want something narrow, see a codewise embedding.
+
+    Parameters
+    ----------
+    objectives : sequence of (Objective, float)
+    pooling : str
+        One of :data:`~tawt_sklearn.nn.pooling.POOLINGS`.
+    d_embedding : int
+        Width of the codewise embedding.
+    category_offsets : sequence of int, (V + 1,)
+        Of :class:`~tawt_sklearn.nn.space.Space`.
+    backbone : dict
+        Keywords of :class:`DualPatchBackbone`.
+
+    Attributes
+    ----------
+    center, spread : (d_out,) tensor
+        Mean and standard deviation of the embeddings of the training rows.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        objectives: Sequence[Weighted],
+        pooling: str,
+        d_embedding: int,
+        category_offsets: Sequence[int],
+        backbone: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.space = Space(
+            backbone["n_codes"], category_offsets, backbone["window_edges"], backbone["horizon"]
+        )
+        self.backbone = DualPatchBackbone(**backbone)
+        d_model = backbone["d_model"]
+        shape = (backbone["n_codes"], self.backbone.places.n_usual, d_model)
+        patching = backbone.get("patching", "dual")
+        self.pooling = Pooling(pooling, *shape, patching, d_embedding)
+        self.narrow = self.pooling
+        if pooling == "codes":
+            self.narrow = Pooling("codewise", *shape, patching, d_embedding)
+        self.tasks = nn.ModuleDict(
+            {one.name: one.build(self.space, d_model, self.narrow.d_out) for one, _ in objectives}
+        )
+        self.weights = {one.name: weight for one, weight in objectives}
+        self.register_buffer("center", torch.zeros(self.pooling.d_out))
+        self.register_buffer("spread", torch.ones(self.pooling.d_out))
+
+    def encode(self, batch: EventBatch) -> tuple[Encoded, Tensor]:
+        """Patches, and what the objectives see as the embedding of each row."""
+        encoded = self.backbone(batch)
+        return encoded, self.narrow(encoded)
+
+    def forward(self, batch: EventBatch) -> dict[str, Tensor]:
+        """Parts of the loss, by name; their sum is what is minimised."""
+        parts = {}
+        for name, task in self.tasks.items():
+            for part, loss in task(self.encode, batch).items():
+                parts[name if part == name else f"{name}_{part}"] = self.weights[name] * loss
+        return parts
+
+    def embed(self, batch: EventBatch) -> Tensor:
+        """What ``transform`` gives.  -> (B, d_out)."""
+        return self.pooling(self.backbone(batch))
+
+
+class SumOfParts(nn.Module):
+    """The criterion of pretraining: the network has computed the parts of its loss itself."""
+
+    def forward(self, parts: dict[str, Tensor], truth: Any) -> Tensor:
+        return torch.stack([*parts.values()]).sum()

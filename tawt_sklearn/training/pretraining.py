@@ -1,0 +1,181 @@
+"""The skorch net of pretraining, and what is recorded of it after every epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+from skorch.history import History
+from torch import Tensor
+
+from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
+from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
+from tawt_sklearn.objectives.representation import alignment, effective_rank, uniformity
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.net import CHUNK, EventNet, check_architecture, check_weights
+from tawt_sklearn.training.seeding import isolated_torch
+
+HELD_OUT_SEED = 0
+"""Of the masks and views in which held-out rows are judged: the same after every epoch."""
+
+
+class PretrainingNet(EventNet):
+    """An :class:`EventNet` whose module computes the parts of its loss itself."""
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+        """As in skorch, with draws that are the same each time."""
+        with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=None):
+            return super().evaluation_step(batch, training)
+
+    def prepare_for_prediction(self) -> PretrainingNet:
+        """Evaluation mode; embeddings are computed in single precision."""
+        self.module_.eval()
+        return self
+
+    def each_chunk(
+        self, dataset: EventDataset, ask: Callable[[Pretrainer, EventBatch, int], Any]
+    ) -> list[Any]:
+        """What ``ask(module, batch, first_row)`` says of every :data:`CHUNK` rows.
+
+        Batches always have the same number of rows, the last one filled up with empty ones: what
+        is computed for a row then does not depend on how many others there are.  Chunks are
+        spread over as many threads as torch may use, one thread for each.
+        """
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+
+        def work(first: int) -> Any:
+            rows = np.arange(first, min(first + CHUNK, len(dataset)))
+            batch = dataset.batch(rows).padded(CHUNK).to(self.module_device, dtype)
+            with torch.inference_mode():
+                return ask(module, batch, first)
+
+        n_threads = torch.get_num_threads() if self.module_device.type == "cpu" else 1
+        with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=1):
+            starts = range(0, len(dataset), CHUNK)
+            if min(n_threads, len(starts)) == 1:
+                return [work(first) for first in starts]
+            with ThreadPoolExecutor(min(n_threads, len(starts), os.cpu_count() or 1)) as pool:
+                return list(pool.map(work, starts))
+
+    def embeddings(self, dataset: EventDataset) -> NDArray[np.float32]:
+        """(n, d_out) embedding of every row of a data set, in its order."""
+        parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
+        return torch.cat(parts)[: len(dataset)].float().numpy()
+
+    def losses(self, dataset: EventDataset, batch_size: int) -> dict[str, float]:
+        """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
+        totals: dict[str, float] = {}
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+        with isolated_torch(HELD_OUT_SEED, self.module_device, 1), torch.inference_mode():
+            for first in range(0, len(dataset), batch_size):
+                rows = np.arange(first, min(first + batch_size, len(dataset)))
+                batch = dataset.batch(rows).to(self.module_device, dtype)
+                for part, loss in module(batch).items():
+                    totals[part] = totals.get(part, 0.0) + float(loss) * len(rows) / len(dataset)
+        return {**totals, "loss": sum(totals.values())}
+
+    # ---- saving and loading ------------------------------------------------------------------
+
+    def _to_saved(self) -> dict[str, Any]:
+        """Architecture, objectives, weights, history; the optimizer is made anew."""
+        return {
+            "model": dict(self.module.keywords),
+            "weights": {name: tensor.numpy() for name, tensor in self.weights().items()},
+            "history": [
+                {name: value for name, value in epoch.items() if isinstance(value, int | float)}
+                for epoch in self.history
+            ],
+        }
+
+    @classmethod
+    def _from_saved(cls, state: dict[str, Any], device: Any) -> PretrainingNet:
+        model, weights = state["model"], state["weights"]
+        weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        check_architecture(model)
+        check_weights(Pretrainer, model, weights)
+        place = resolve_device(device)
+        with isolated_torch(0, place, n_threads=None):
+            net = cls(
+                partial(Pretrainer, **model),
+                SumOfParts(),
+                optimizer=torch.optim.AdamW,
+                train_split=None,
+                verbose=0,
+                device=str(place),
+            ).initialize()
+        net.module_.load_state_dict(weights)
+        net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
+        return net.prepare_for_prediction()
+
+
+class LossParts(Callback):
+    """Record the mean of each part of the loss: ``train_<part>`` and ``valid_<part>``."""
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.sums_: dict[str, Tensor] = {}
+        self.rows_ = {"train": 0, "valid": 0}
+
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool = False, y_pred: Any = None, **kwargs: Any
+    ) -> None:
+        split, n_rows = "train" if training else "valid", len(batch[0])
+        self.rows_[split] += n_rows
+        for part, loss in y_pred.items():
+            name = f"{split}_{part}"
+            self.sums_[name] = self.sums_.get(name, 0.0) + n_rows * loss.detach()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        for name, total in self.sums_.items():
+            net.history.record(name, float(total) / self.rows_[name.partition("_")[0]])
+        self.sums_ = {}
+
+
+class Representation(Callback):
+    """Record the effective rank, alignment and uniformity of the embeddings of some rows.
+
+    Parameters
+    ----------
+    rows : EventDataset
+        A few hundred rows; the views that alignment compares lack some events and codes.
+    """
+
+    def __init__(self, rows: EventDataset) -> None:
+        self.rows = rows
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        module = net.module_.eval()
+        whole, first, second = [], [], []
+        dtype = next(module.parameters()).dtype
+
+        def view(batch: EventBatch) -> EventBatch:
+            for drop in (DropEvents(), DropCodes()):
+                batch = drop(batch, module.space)
+            return batch
+
+        with isolated_torch(HELD_OUT_SEED, net.module_device, None), torch.inference_mode():
+            for start in range(0, len(self.rows), CHUNK):
+                rows = np.arange(start, min(start + CHUNK, len(self.rows)))
+                batch = self.rows.batch(rows).to(net.module_device, dtype)
+                whole.append(module.encode(batch)[1].cpu())
+                first.append(module.encode(view(batch))[1].cpu())
+                second.append(module.encode(view(batch))[1].cpu())
+        z = torch.cat(whole)
+        net.history.record("effective_rank", effective_rank(z))
+        net.history.record("alignment", alignment(torch.cat(first), torch.cat(second)))
+        net.history.record("uniformity", uniformity(z))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rows": None}  # would travel inside every pickle
