@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator, _clone_parametrized, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,6 +29,7 @@ from tawt_sklearn.estimators._input import (
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
+from tawt_sklearn.estimators._pretrained import Pretrained, check_shape, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.persistence.savable import Savable
@@ -44,6 +46,10 @@ steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AURO
 same line."""
 
 
+ENCODER_SHARE = 0.1
+"""Learning rate of a pretrained encoder, as a share of that of the head."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """What a fit works on, once everything that was given has been checked."""
@@ -51,6 +57,7 @@ class Ready:
     preparation: Preparation
     target: Target
     data: EventDataset
+    pretrained: Pretrained | None = None
 
 
 class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
@@ -219,14 +226,22 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         """
         known = self.preparation_ if going_on else None
         frame, form = read_rows(self, X, known)
+        pretrained = None
+        if self.pretrained is not None:
+            pretrained = read_pretrained(self.pretrained)
+            check_shape(self, pretrained)
+            pretrained.preparation.check_form(form)
         labels = read_labels(y, X, len(frame))
         weights = read_weights(sample_weight, X, len(frame))
         if not weights.all():
             used = np.flatnonzero(weights)
             frame, labels, weights = frame.iloc[used], labels[used], weights[used]
         if known is not None:
-            known.check_settings(self.sequencer, self.n_windows)
+            if pretrained is None:
+                known.check_settings(self.sequencer, self.n_windows)
             target = self._known_target()
+        elif pretrained is not None:
+            known = pretrained.preparation
         else:
             require_events(frame)
         labels = self._check_labels(labels) if target is None else target.check(labels)
@@ -243,7 +258,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         data.target = target.encode(labels)
         data.weight = (weights / weights.mean()).astype(np.float32)
         # Once more, so that it does not matter whether the histories came as tokens.
-        return Ready(known, target, data.subset(data.canonical_order()))
+        return Ready(known, target, data.subset(data.canonical_order()), pretrained)
 
     def _validation_data(self, X_val: Any, y_val: Any, ready: Ready) -> EventDataset | None:
         if (X_val is None) != (y_val is None):
@@ -271,7 +286,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             hold_out = has_validation or len(ready.data) >= EARLY_STOPPING_FLOOR
         recipe = Recipe(
             max_epochs=self.max_epochs,
-            min_steps=self.min_steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -282,25 +296,45 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             stop_early=bool(hold_out),
             callbacks=tuple(self.callbacks or ()),
             net_params=dict(self.net_params or {}),
+            **{"min_steps": self.min_steps, **self._gently(ready.pretrained)},
         )
+        model: dict[str, Any] = {
+            "prior": ready.target.prior.tolist(),
+            "code_dropout": self.code_dropout,
+            "window_dropout": self.window_dropout,
+            "head_dropout": min(0.9, 1.5 * self.dropout),
+        }
+        if ready.pretrained is None:
+            model["backbone"] = architecture(self, ready.preparation)
+        else:
+            model |= ready.pretrained.model(self.dropout)
+        head_only = ready.pretrained is not None and self.fine_tune == "head"
         return Ensemble(
-            model={
-                "prior": ready.target.prior.tolist(),
-                "code_dropout": self.code_dropout,
-                "window_dropout": self.window_dropout,
-                "head_dropout": min(0.9, 1.5 * self.dropout),
-                "backbone": architecture(self, ready.preparation),
-            },
+            model=model,
             target=ready.target,
             recipe=recipe,
-            seeds=self._seeds(done, self.n_ensemble),
+            # The head alone is solved exactly: members would be the same.
+            seeds=self._seeds(done, 1 if head_only else self.n_ensemble),
             device=device,
             validation_fraction=self.validation_fraction
-            if hold_out and not has_validation
+            if hold_out and not has_validation and not head_only
             else 0.0,
             n_jobs=self.n_jobs,
             title=type(self).__name__ if self.verbose else None,
+            pretrained=ready.pretrained,
+            head_only=head_only,
         )
+
+    def _gently(self, pretrained: Pretrained | None) -> dict[str, Any]:
+        """What of the recipe is different where the network has been pretrained."""
+        if pretrained is None:
+            return {}
+        rate = self.encoder_learning_rate
+        return {
+            "encoder_learning_rate": self.learning_rate * ENCODER_SHARE if rate is None else rate,
+            "gradual": self.fine_tune == "gradual",
+            "min_steps": 0,
+        }
 
     def _seeds(self, turn: int, n_members: int) -> list[int]:
         """Seeds of the members; other ones every turn."""
@@ -355,6 +389,14 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "times and values are. Scale them."
             )
         return answers
+
+    def __sklearn_clone__(self) -> Self:
+        """An unfitted copy that shares the pretrained encoder, which a clone would empty."""
+        bare = copy(self)
+        bare.pretrained = None
+        cloned = _clone_parametrized(bare)
+        cloned.pretrained = self.pretrained
+        return cloned
 
     @classmethod
     def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:

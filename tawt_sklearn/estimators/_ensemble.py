@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,14 +16,16 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from tawt_sklearn.exceptions import DataError, TrainingWarning
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._pretrained import Pretrained
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.net import EventNet, decisions
 from tawt_sklearn.training.seeding import isolated_torch
-from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train
+from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train, untrained
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Ensemble:
     checkpoint_dir : Path, optional
     title : str, optional
         What progress bars are called; None shows none.
+    pretrained : Pretrained, optional
+        Where members start, with a linear model on its embeddings as the head.
+    head_only : bool
+        Whether that is all.
     """
 
     model: dict[str, Any]
@@ -57,6 +62,8 @@ class Ensemble:
     n_jobs: int | None = None
     checkpoint_dir: Path | None = None
     title: str | None = None
+    pretrained: Pretrained | None = None
+    head_only: bool = False
 
     def train(
         self,
@@ -155,6 +162,14 @@ class Ensemble:
             strata = self.target.strata(data.target)
             kept, out = holdout(strata, self.validation_fraction, np.random.RandomState(seed))
             data, held_out = data.subset(kept), data.subset(out)
+        if beginning is None and self.pretrained is not None:
+            beginning = self.pretrained.beginning(data, self.target, seed)
+        make_module = partial(DualPatchPredictor, **self.model)
+        if self.head_only and beginning is not None:
+            with isolated_torch(seed, self.device, n_threads=1):
+                return untrained(
+                    make_module, self.target, data, beginning, self.device
+                ).prepare_for_prediction()
         checkpoint = None
         if self.checkpoint_dir is not None:
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
@@ -163,7 +178,7 @@ class Ensemble:
             checkpoint = self.checkpoint_dir / f"{name}.tawt"
         with isolated_torch(seed, self.device, n_threads=1):
             net = train(
-                partial(DualPatchPredictor, **self.model),
+                make_module,
                 self.target,
                 data,
                 held_out,
@@ -176,15 +191,6 @@ class Ensemble:
                 watcher=watcher,
             )
         return net.prepare_for_prediction()
-
-
-def warn_interrupted(where: str, stacklevel: int = 6) -> None:
-    """Say how far an interrupted fit came; the level is that of the caller of ``fit``."""
-    warnings.warn(
-        f"Training was interrupted. The estimator is fitted as far as it came: {where}.",
-        TrainingWarning,
-        stacklevel=stacklevel,
-    )
 
 
 def scores_of(nets: list[EventNet], data: EventDataset) -> NDArray[np.float64]:

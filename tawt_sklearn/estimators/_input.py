@@ -15,13 +15,6 @@ from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.exceptions import DataError
 
-FORMS = {
-    "events": "event histories",
-    "series": "numbers of shape (n_cases, n_timepoints)",
-    "panel": "a panel of shape (n_cases, n_channels, n_timepoints)",
-}
-
-
 def read_rows(
     estimator: BaseEstimator, X: Any, preparation: Preparation | None = None
 ) -> tuple[pd.DataFrame, Form]:
@@ -44,7 +37,8 @@ def read_rows(
             X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
         )
         form: Form = "panel" if checked.ndim > 2 else "series"
-        _check_form(form, preparation)
+        if preparation is not None:
+            preparation.check_form(form)
         if 0 in checked.shape:
             raise DataError(
                 "Expected at least one time point and one channel. Got an array of shape "
@@ -58,18 +52,15 @@ def read_rows(
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
     if (n_channels := channels_of(X)) is not None:  # series of different lengths
-        _check_form("panel", preparation)
+        if preparation is not None:
+            preparation.check_form("panel")
         rows = np.broadcast_to(np.float64(0), (len(frame), n_channels))
         validate_data(estimator, rows, reset=reset, skip_check_array=True)
         return frame, "panel"
-    _check_form("events", preparation)
+    if preparation is not None:
+        preparation.check_form("events")
     validate_data(estimator, frame, reset=reset, skip_check_array=True)
     return frame, "events"
-
-
-def _check_form(form: Form, preparation: Preparation | None) -> None:
-    if preparation is not None and form != preparation.form:
-        raise DataError(f"Expected {FORMS[preparation.form]}, as in fit. Got {FORMS[form]}.")
 
 
 def require_events(frame: pd.DataFrame) -> None:

@@ -22,6 +22,12 @@ from tawt_sklearn.training.dataset import EventDataset
 
 Form = Literal["events", "series", "panel"]
 
+FORMS = {
+    "events": "event histories",
+    "series": "numbers of shape (n_cases, n_timepoints)",
+    "panel": "a panel of shape (n_cases, n_channels, n_timepoints)",
+}
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -96,6 +102,16 @@ class Preparation:
                 "Got another value. Set it back, or start anew with fit and warm_start=False."
             )
 
+    def check_form(self, form: Form) -> None:
+        """Refuse rows that are something else than those of fit.
+
+        Raises
+        ------
+        DataError
+        """
+        if form != self.form:
+            raise DataError(f"Expected {FORMS[self.form]}, as in fit. Got {FORMS[form]}.")
+
     def dataset(self, frame: pd.DataFrame) -> EventDataset:
         """The data set of further rows."""
         name = find_events(frame)
@@ -112,13 +128,17 @@ class Preparation:
                 "Expected tokenised histories, as in fit. Got raw ones. Put the TripletSequencer "
                 "and this estimator into one Pipeline, so that the same steps run each time."
             )
-        elif Vocabulary.from_json(vocabulary) != self.vocabulary:
+        elif not self._knows(Vocabulary.from_json(vocabulary)):
             raise DataError(
                 "Expected histories tokenised with the vocabulary seen in fit. Got ones of "
                 "another vocabulary: transform them with the same fitted TripletSequencer."
             )
         _refuse_missing(frame, name)
         return self._dataset(frame)
+
+    def _knows(self, vocabulary: Vocabulary) -> bool:
+        """Whether tokens of that vocabulary mean here what they mean there."""
+        return vocabulary == self.vocabulary or self.vocabulary.extends(vocabulary)
 
     def _dataset(self, tokens: pd.DataFrame) -> EventDataset:
         numeric, category = self.statics.transform(tokens.drop(columns=self.events_name))

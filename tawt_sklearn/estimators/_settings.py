@@ -26,6 +26,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "code_dropout": [Interval(Real, 0, 0.5, closed="both")],
     "window_dropout": [Interval(Real, 0, 0.5, closed="both")],
     "sequencer": [TripletSequencer, None],
+    "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
+    "fine_tune": [StrOptions({"full", "head", "gradual"})],
+    "encoder_learning_rate": [Interval(Real, 0, None, closed="left"), None],
     "max_epochs": [Interval(Integral, 1, None, closed="left")],
     "min_steps": [Interval(Integral, 0, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],

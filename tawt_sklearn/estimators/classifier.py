@@ -16,7 +16,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
-from tawt_sklearn.estimators._ensemble import Ensemble, scores_of, warn_interrupted
+from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
+from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
@@ -58,6 +59,18 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
+    pretrained : TimeAwareEncoder, Pipeline or path, default=None
+        A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
+        file with an encoder.  It brings its vocabulary, scaling and shape; parameters of the
+        shape are not used then.  ``clone`` keeps it as it is, and so do searches and pipelines.
+        Among the values of a ``param_grid`` wrap it in ``FrozenEstimator``.
+    fine_tune : {"full", "head", "gradual"}, default="full"
+        What is learned from labels, given a pretrained encoder.  All of it starts from a
+        regularised linear model on the embeddings, whose strength cross-validation on the labels
+        chooses.  ``"head"`` leaves it at that; ``"full"`` goes on with all layers, ``"gradual"``
+        with one layer after the other.
+    encoder_learning_rate : float, default=None
+        Of the pretrained layers; None is a tenth of ``learning_rate``.
     max_epochs : int, default=20
     min_steps : int, default=300
         Train for more epochs than ``max_epochs`` where these would be fewer steps.
@@ -172,6 +185,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         code_dropout: float = 0.2,
         window_dropout: float = 0.3,
         sequencer: TripletSequencer | None = None,
+        pretrained: Any = None,
+        fine_tune: str = "full",
+        encoder_learning_rate: float | None = None,
         max_epochs: int = 20,
         min_steps: int = 300,
         batch_size: int = 64,
@@ -206,6 +222,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.sequencer = sequencer
+        self.pretrained = pretrained
+        self.fine_tune = fine_tune
+        self.encoder_learning_rate = encoder_learning_rate
         self.max_epochs = max_epochs
         self.min_steps = min_steps
         self.batch_size = batch_size

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _steps
 from tawt_sklearn.estimators._architecture import architecture, sizes
-from tawt_sklearn.estimators._ensemble import warn_interrupted
+from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._input import read_rows, require_events
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
@@ -47,6 +47,9 @@ N_THREADS = 1
 
 N_WATCHED = 256
 """Rows whose embeddings are looked at after every epoch, for signs of collapse."""
+
+N_MEASURED = 2048
+"""Rows of which the mean and spread of the embedding are taken in the end."""
 
 
 class TimeAwareEncoder(
@@ -399,7 +402,7 @@ class TimeAwareEncoder(
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
             settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
             checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
-        watched = np.random.RandomState(seed).permutation(len(data))[:N_WATCHED]
+        some = np.random.RandomState(seed).permutation(len(data))
         with isolated_torch(seed, device, n_threads=N_THREADS):
             net = train(
                 partial(Pretrainer, **model),
@@ -415,12 +418,14 @@ class TimeAwareEncoder(
                 net_type=PretrainingNet,
                 observers={
                     "parts": LossParts(),
-                    "representation": Representation(data.subset(np.sort(watched))),
+                    "representation": Representation(data.subset(np.sort(some[:N_WATCHED]))),
                 },
             )
         if net.interrupted_:
             warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
-        return net.prepare_for_prediction()
+        net.prepare_for_prediction()
+        net.measure(data.subset(np.sort(some[:N_MEASURED])))
+        return net
 
     def _remember(
         self,

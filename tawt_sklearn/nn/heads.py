@@ -35,3 +35,34 @@ class PredictionHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class LinearHead(nn.Module):
+    """Scores that are linear in a standardised embedding.  (B, d_in) -> (B, n_outputs).
+
+    Parameters
+    ----------
+    prior : (n_outputs,) tensor
+        Scores to start from.
+
+    Attributes
+    ----------
+    center, spread : (d_in,) tensor
+        Mean and standard deviation of the embedding.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, d_in: int, prior: Tensor, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(d_in))
+        self.register_buffer("spread", torch.ones(d_in))
+        self.dropout = nn.Dropout(dropout)
+        self.scores = nn.Linear(d_in, len(prior))
+        nn.init.zeros_(self.scores.weight)
+        with torch.no_grad():
+            self.scores.bias.copy_(prior)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scores(self.dropout((x - self.center) / self.spread))

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.heads import PredictionHead
+from tawt_sklearn.nn.heads import LinearHead, PredictionHead
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
-from tawt_sklearn.nn.pooling import Readout
+from tawt_sklearn.nn.pooling import Pooling, Readout
 
 
 class DualPatchPredictor(nn.Module):
     """Backbone, readout and head in a row; in training some codes and windows are hidden first.
+
+    From scratch the readout is wide and the head has a hidden layer.  From a pretrained encoder
+    the readout is the encoder's pooling, and the head is linear.
 
     Parameters
     ----------
@@ -27,6 +30,10 @@ class DualPatchPredictor(nn.Module):
     head_dropout : float
     backbone : dict
         Keywords of :class:`DualPatchBackbone`.
+    pooling : str, optional
+        That of a pretrained encoder.
+    d_embedding : int
+        Width of its codewise embedding.
     """
 
     def __init__(
@@ -37,6 +44,8 @@ class DualPatchPredictor(nn.Module):
         window_dropout: float,
         head_dropout: float,
         backbone: dict[str, Any],
+        pooling: str | None = None,
+        d_embedding: int = 64,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -44,11 +53,16 @@ class DualPatchPredictor(nn.Module):
             n_codes, backbone["window_edges"], code_dropout, window_dropout
         )
         self.backbone = DualPatchBackbone(**backbone)
-        n_places = self.backbone.places.n_usual
-        self.readout = Readout(n_codes, n_places, d_model, backbone.get("patching", "dual"))
-        self.head = PredictionHead(
-            self.readout.d_out, 64, torch.tensor(prior, dtype=torch.float32), head_dropout
-        )
+        shape = (n_codes, self.backbone.places.n_usual, d_model, backbone.get("patching", "dual"))
+        start = torch.tensor(prior, dtype=torch.float32)
+        self.readout: Readout | Pooling
+        self.head: PredictionHead | LinearHead
+        if pooling is None:
+            self.readout = Readout(*shape)
+            self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
+        else:
+            self.readout = Pooling(pooling, *shape, d_embedding)
+            self.head = LinearHead(self.readout.d_out, start, head_dropout)
 
     def forward(self, batch: EventBatch) -> Tensor:
         """-> (B, n_outputs) scores."""

@@ -173,7 +173,7 @@ class FeaturePatches(nn.Module):
         if self.has_categories:
             tokens = tokens + self.category_means(batch, place, P).view(B, P, -1)
         time = statistics[..., STATISTICS.index("last_time")].detach() * self.horizon
-        filled = place_code >= 0 if len(place_code) == B and self.places.n_free else None
+        filled = place_code >= 0 if P > self.places.n_fixed else None
         return Patches(tokens, time, occurs, filled, code)
 
     def category_means(self, batch: EventBatch, place: Tensor, n_places: int) -> Tensor:

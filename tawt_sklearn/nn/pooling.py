@@ -120,7 +120,10 @@ class Pooling(nn.Module):
         if self.how == "mean":
             return torch.stack([mean_token(patches) for patches in kinds]).mean(0)
         x, _, _, padding = joined(kinds)  # (B, P, D) and (B, 1, 1, P)
-        away = 0.0 if padding is None else padding[:, 0, 0].unsqueeze(2)  # (B, P, 1)
+        away = x.new_zeros(()) if padding is None else padding[:, 0, 0].unsqueeze(2)  # (B, P, 1)
+        if padding is not None:  # a row may have no patch at all: zeros then, as of the mean
+            nothing = away.isinf().all(1, keepdim=True)
+            x, away = x.masked_fill(nothing, 0.0), away.masked_fill(nothing, 0.0)
         if self.how == "max":
             return (x + away).amax(1)
         weight = ((x @ self.query).unsqueeze(2) + away).softmax(1)

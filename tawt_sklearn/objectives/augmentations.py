@@ -125,8 +125,10 @@ class CropHistory:
     def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
         first, last = extent(batch)
         share = self.shortest + (1 - self.shortest) * torch.rand_like(first)
-        start = first + (1 - share) * torch.rand_like(first) * (last - first)
-        return between(batch, start, start + share * (last - first))
+        before = torch.rand_like(first)  # share of what is cut off that lies before the stretch
+        cut_off = (1 - share) * (last - first)
+        # Counted from either end, so that a whole history does not lose its last event to rounding.
+        return between(batch, first + before * cut_off, last - (1 - before) * cut_off)
 
 
 def between(batch: EventBatch, start: Tensor, end: Tensor) -> EventBatch:

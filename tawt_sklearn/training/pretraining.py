@@ -74,6 +74,15 @@ class PretrainingNet(EventNet):
         parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
         return torch.cat(parts)[: len(dataset)].float().numpy()
 
+    def measure(self, dataset: EventDataset) -> None:
+        """Note mean and standard deviation of the embeddings of some rows, for linear models."""
+        embedded = torch.from_numpy(self.embeddings(dataset)).double()
+        spread = embedded.std(0, correction=0)
+        # A direction without any spread stays without influence, rather than get all of it.
+        spread = torch.where(spread > 1e-3 * spread.max(), spread, spread.max().clamp(min=1e-6))
+        self.module_.center.copy_(embedded.mean(0))
+        self.module_.spread.copy_(spread)
+
     def losses(self, dataset: EventDataset, batch_size: int) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
         totals: dict[str, float] = {}

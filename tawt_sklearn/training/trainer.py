@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +190,38 @@ def train(
     net.callbacks_ = [pair for pair in net.callbacks_ if pair[1] not in (watcher, writer)]
     if not recipe.incremental:
         net.optimizer_.state.clear()
+    return net
+
+
+def untrained(
+    make_module: Callable[[], nn.Module],
+    target: Target,
+    data: EventDataset,
+    beginning: Beginning,
+    device: torch.device,
+) -> EventNet:
+    """A net that is as it begins, with one line of history: its loss on the data."""
+    start = time.perf_counter()
+    net = EventNet(
+        make_module,
+        WeightedLoss(target),
+        optimizer=torch.optim.AdamW,
+        iterator_valid=DataLoader,
+        iterator_valid__collate_fn=whole_batch,
+        iterator_valid__batch_size=256,
+        iterator_valid__generator=torch.Generator(),
+        train_split=None,
+        verbose=0,
+        device=str(device),
+    ).initialize()
+    net.module_.load_state_dict(beginning.weights)
+    total = 0.0
+    for batch in net.get_iterator(data, training=False):
+        total += float(net.validation_step(batch)["loss"]) * len(batch[0])
+    net.history.new_epoch()
+    net.history.record("epoch", 1)
+    net.history.record("train_loss", total / len(data))
+    net.history.record("dur", time.perf_counter() - start)
     return net
 
 

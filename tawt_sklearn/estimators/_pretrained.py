@@ -1,0 +1,159 @@
+"""``pretrained=``: from what the user gives to a network, and from there to where training starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from torch import Tensor
+
+from tawt_sklearn.estimators._preparation import Preparation
+from tawt_sklearn.estimators.encoder import TimeAwareEncoder
+from tawt_sklearn.objectives.probe import probe
+from tawt_sklearn.objectives.supervised import Target
+from tawt_sklearn.tokens.sequencer import TripletSequencer
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.pretraining import PretrainingNet
+from tawt_sklearn.training.trainer import Beginning
+
+SHAPES = (
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "patching",
+    "time_encoding",
+    "n_windows",
+    "max_feature_patches",
+)
+"""Parameters that an encoder has decided."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder, and how its histories are prepared.
+
+    Attributes
+    ----------
+    preparation : Preparation
+        With the sequencer that the encoder was pretrained with, where that is known.
+    net : PretrainingNet
+    """
+
+    preparation: Preparation
+    net: PretrainingNet
+
+    def model(self, dropout: float) -> dict[str, Any]:
+        """Keywords of the predictor that the encoder decides."""
+        built = self.net.module.keywords
+        return {
+            "backbone": {**built["backbone"], "dropout": dropout},
+            "pooling": built["pooling"],
+            "d_embedding": built["d_embedding"],
+        }
+
+    def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
+        """Weights of a predictor: those of the encoder, and a linear model on its embeddings."""
+        encoder = self.net.weights()
+        center, spread = encoder["center"], encoder["spread"]
+        embedding = (self.net.embeddings(data) - center.numpy()) / spread.numpy()
+        coef, intercept = probe(embedding, target, data.target, data.weight, seed)
+        weights: dict[str, Tensor] = {
+            "hide.edges": encoder["space.edges"],
+            "head.center": center,
+            "head.spread": spread,
+            "head.scores.weight": torch.from_numpy(coef.astype(np.float32)),
+            "head.scores.bias": torch.from_numpy(intercept.astype(np.float32)),
+        }
+        for name, tensor in encoder.items():
+            part, _, rest = name.partition(".")
+            if part == "backbone":
+                weights[name] = tensor
+            elif part == "pooling":
+                weights[f"readout.{rest}"] = tensor
+        return Beginning(weights)
+
+
+def read_pretrained(given: Any) -> Pretrained:
+    """What ``pretrained=`` means.
+
+    Parameters
+    ----------
+    given : TimeAwareEncoder, Pipeline that ends in one, FrozenEstimator of either, or path
+
+    Raises
+    ------
+    ValueError, TypeError
+        Something else, or an encoder that is not fitted.
+    """
+    sequencer: TripletSequencer | None = None
+    found = given
+    if isinstance(found, str | os.PathLike):
+        from tawt_sklearn.persistence.savable import load_estimator
+
+        found = load_estimator(Path(found).expanduser(), "cpu")
+    found = _thawed(found)
+    if isinstance(found, Pipeline):
+        *before, (_, last) = found.steps
+        steps = [_thawed(step) for _, step in before if step not in (None, "passthrough")]
+        if steps and not (len(steps) == 1 and isinstance(steps[0], TripletSequencer)):
+            raise ValueError(
+                "Expected a pipeline of a TripletSequencer and a TimeAwareEncoder as pretrained. "
+                f"Got one of {[type(step).__name__ for step in [*steps, last]]}. Pass the encoder "
+                "alone, and do the other steps before this estimator."
+            )
+        sequencer, found = steps[0] if steps else None, _thawed(last)
+    if not isinstance(found, TimeAwareEncoder):
+        raise TypeError(
+            "Expected pretrained to be a TimeAwareEncoder, a Pipeline that ends in one, or the "
+            f"path of a file that holds one. Got {type(found).__name__}."
+        )
+    if not hasattr(found, "net_"):
+        raise ValueError(
+            "Expected pretrained to be fitted. Got an encoder that is not. Call its fit first. In "
+            "param_grid, where scikit-learn clones values, pass FrozenEstimator(encoder) or the "
+            "path of a saved encoder."
+        )
+    preparation = found.preparation_
+    if preparation.sequencer is None and sequencer is not None:
+        preparation = replace(preparation, sequencer=sequencer)
+    return Pretrained(preparation, found.net_)
+
+
+def _thawed(estimator: Any) -> Any:
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def check_shape(estimator: Any, pretrained: Pretrained) -> None:
+    """Refuse parameters that the encoder has decided otherwise; defaults stand for "as it is".
+
+    Raises
+    ------
+    ValueError
+    """
+    built = pretrained.net.module.keywords["backbone"]
+    encoder = {
+        **{name: built[name] for name in SHAPES if name in built},
+        "time_encoding": "time2vec" if built["learned_time"] else "sinusoidal",
+        "n_windows": pretrained.preparation.n_windows,
+    }
+    defaults = type(estimator)().get_params()
+    asked = {name: getattr(estimator, name) for name in SHAPES}
+    for name in SHAPES:
+        if asked[name] not in (defaults[name], encoder[name]):
+            raise ValueError(
+                f"Expected {name}={encoder[name]!r}, as the encoder was pretrained, or the "
+                f"default. Got {name}={asked[name]!r}. Leave it out, or pretrain another encoder."
+            )
+    if estimator.sequencer is not None:
+        raise ValueError(
+            "Expected no sequencer beside pretrained: the encoder brings its own. Got "
+            f"sequencer={estimator.sequencer!r}."
+        )
