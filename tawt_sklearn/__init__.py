@@ -16,6 +16,7 @@ _PUBLIC = {
     "EventsDtype": "tawt_sklearn.events.dtype",
     "MissingMaskEncoder": "tawt_sklearn.tokens.missing",
     "TimeAwareClassifier": "tawt_sklearn.estimators.classifier",
+    "TimeAwareEncoder": "tawt_sklearn.estimators.encoder",
     "TimeAwareRegressor": "tawt_sklearn.estimators.regressor",
     "TimeEmbedder": "tawt_sklearn.tokens.embedder",
     "TripletSequencer": "tawt_sklearn.tokens.sequencer",

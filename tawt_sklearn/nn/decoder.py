@@ -10,7 +10,6 @@ from tawt_sklearn.nn.patching import Patches
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.nn.time import Time2Vec
 
-
 MAX_SUMMARISED = 512
 """Only the first codes of a larger vocabulary, the most frequent ones, are summarised."""
 
@@ -26,9 +25,10 @@ class FeatureLookup:
     """
 
     def __init__(self, feature: Patches, n_codes: int) -> None:
-        tokens, code = feature.tokens, feature.code  # (B, P, D), (B or 1, P)
+        tokens, code, filled = feature.tokens, feature.code, feature.filled
+        assert code is not None
         B, P, _ = tokens.shape
-        filled = code >= 0 if feature.filled is None else feature.filled
+        filled = code >= 0 if filled is None else filled
         filled, code = filled.expand(B, P), code.expand(B, P)
         place = torch.arange(P, device=code.device).expand(B, P)
         row = torch.arange(B, device=code.device).unsqueeze(1).expand(B, P)
@@ -94,9 +94,7 @@ class EventDecoder(nn.Module):
         per_window = self.from_window(encoded.temporal.tokens).flatten(0, 1)  # (B W, H)
         return known + per_window[row * self.space.n_windows + window]
 
-    def query(
-        self, encoded: Encoded, moment: Tensor, row: Tensor, code: Tensor
-    ) -> Tensor:
+    def query(self, encoded: Encoded, moment: Tensor, row: Tensor, code: Tensor) -> Tensor:
         """What is known of a code at a moment.  (N, H), (N,) and (N,) -> (N, H)."""
         asked = moment + self.code(code)
         if encoded.feature is not None:

@@ -120,10 +120,11 @@ class Pooling(nn.Module):
         if self.how == "mean":
             return torch.stack([mean_token(patches) for patches in kinds]).mean(0)
         x, _, _, padding = joined(kinds)  # (B, P, D) and (B, 1, 1, P)
-        away = x.new_zeros(()) if padding is None else padding[:, 0, 0].unsqueeze(2)  # (B, P, 1)
-        if padding is not None:  # a row may have no patch at all: zeros then, as of the mean
-            nothing = away.isinf().all(1, keepdim=True)
-            x, away = x.masked_fill(nothing, 0.0), away.masked_fill(nothing, 0.0)
+        if padding is None:
+            padding = x.new_zeros(1, 1, 1, 1)
+        away = padding[:, 0, 0].unsqueeze(2)  # (B, P, 1)
+        nothing = away.isinf().all(1, keepdim=True)  # no patch at all: zeros, as for the mean
+        x, away = x.masked_fill(nothing, 0.0), away.masked_fill(nothing, 0.0)
         if self.how == "max":
             return (x + away).amax(1)
         weight = ((x @ self.query).unsqueeze(2) + away).softmax(1)
@@ -138,7 +139,7 @@ def flat_codes(encoded: Encoded, n_codes: int) -> Tensor:
     """
     feature = encoded.feature
     assert feature is not None and feature.code is not None
-    B, P, D = feature.tokens.shape
+    B, _, D = feature.tokens.shape
     if feature.filled is None:
         tokens = feature.tokens[:, :n_codes]
     else:

@@ -38,7 +38,7 @@ class Space(nn.Module):
         self.n_codes, self.horizon = n_codes, horizon
         self.n_windows = len(window_edges) + 1
         offsets = torch.as_tensor(category_offsets, dtype=torch.int64)
-        self.n_categories = int(offsets[-1])
+        self.n_categories = int(category_offsets[-1])
         self.register_buffer("category_offsets", offsets)
         self.register_buffer("edges", torch.as_tensor(window_edges, dtype=torch.float32))
 

@@ -102,8 +102,12 @@ class WarpTime:
         span = (last - first)[batch.row]
         u = (batch.time - first[batch.row]) / span.clamp(min=1e-12)
         a = self.strength * (2 * torch.rand_like(first) - 1)
-        shift = span * a[batch.row] * (2 * math.pi * u).sin() / (2 * math.pi)
-        return replace(batch, time=batch.time + shift, age=(batch.age - shift).clamp(min=0))
+        time = batch.time + span * a[batch.row] * (2 * math.pi * u).sin() / (2 * math.pi)
+        if ((time.diff() < 0) & (batch.row.diff() == 0)).any():
+            # Rounding has exchanged events that were next to simultaneous.
+            order = time.argsort(stable=True)
+            time = time[order[batch.row[order].argsort(stable=True)]]
+        return replace(batch, time=time, age=(batch.age + (batch.time - time)).clamp(min=0))
 
 
 @dataclass(frozen=True)

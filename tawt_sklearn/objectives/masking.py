@@ -45,7 +45,7 @@ class Hidden(NamedTuple):
         B = len(batch)
         return cls(none(batch.n_events), none(B, space.n_codes), none(B, space.n_windows))
 
-    def __or__(self, other: Hidden) -> Hidden:  # type: ignore[override]
+    def __or__(self, other: Hidden) -> Hidden:
         return Hidden(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
 
 

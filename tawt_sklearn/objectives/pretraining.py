@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -82,13 +83,19 @@ def _objective(given: Any) -> Objective:
             f"Expected objective to be one of {sorted(OBJECTIVES)}, an objective such as "
             f"MaskedReconstruction(), or a mapping of these to weights. Got {given!r}."
         )
-    if not isinstance(getattr(given, "name", None), str):
+    name = getattr(given, "name", None)
+    if not isinstance(name, str):
         raise ValueError(f"Expected an objective to have a name. Got {given!r} without one.")
+    if not name.isidentifier() or hasattr(nn.ModuleDict, name):  # torch keeps its module under it
+        raise ValueError(
+            "Expected the name of an objective to be a word of letters, digits and underscores "
+            f"that torch.nn.ModuleDict does not use itself. Got {name!r}: choose another one."
+        )
     return given
 
 
 def _weight(one: Any, weight: Any) -> float:
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    number = isinstance(weight, Real) and not isinstance(weight, bool)  # numpy's are Real, too
     if not number or not 0 < weight < float("inf"):
         raise ValueError(
             f"Expected weights of objectives to be positive numbers. Got {weight!r} for {one!r}."

@@ -90,7 +90,12 @@ def _numbers(Z: NDArray, number: NDArray, weight: NDArray, seed: int) -> Linear:
         folds = list(KFold(n_folds, shuffle=True, random_state=seed).split(Z))
         errors = [
             sum(
-                weight[test] @ (_ridge(Z[train], number[train], weight[train], penalty).predict(Z[test]) - number[test]) ** 2
+                weight[test]
+                @ (
+                    _ridge(Z[train], number[train], weight[train], penalty).predict(Z[test])
+                    - number[test]
+                )
+                ** 2
                 for train, test in folds
             )
             for penalty in penalties

@@ -115,8 +115,25 @@ class PretrainingNet(EventNet):
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         check_architecture(model)
         check_weights(Pretrainer, model, weights)
-        place = resolve_device(device)
-        with isolated_torch(0, place, n_threads=None):
+        return cls.made(model, lambda _: weights, state["history"], resolve_device(device))
+
+    @classmethod
+    def made(
+        cls,
+        model: dict[str, Any],
+        weights: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        history: list[dict[str, Any]],
+        place: torch.device,
+        seed: int = 0,
+    ) -> PretrainingNet:
+        """A net that has been trained elsewhere; its optimizer starts anew.
+
+        Parameters
+        ----------
+        weights : callable
+            Random weights of such a network -> its weights.
+        """
+        with isolated_torch(seed, place, n_threads=None):
             net = cls(
                 partial(Pretrainer, **model),
                 SumOfParts(),
@@ -125,8 +142,8 @@ class PretrainingNet(EventNet):
                 verbose=0,
                 device=str(place),
             ).initialize()
-        net.module_.load_state_dict(weights)
-        net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
+        net.module_.load_state_dict(weights(net.weights()))
+        net.history_ = History({**epoch, "batches": []} for epoch in history)
         return net.prepare_for_prediction()
 
 

@@ -12,8 +12,8 @@ from tawt_sklearn.nn.backbone import DualPatchBackbone, RowDropout
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
 from tawt_sklearn.nn.model import DualPatchPredictor
-from tawt_sklearn.nn.patching import Patches, TemporalPatches, assign_slots
-from tawt_sklearn.nn.pooling import Readout, mean_token
+from tawt_sklearn.nn.patching import Patches, Places, TemporalPatches, assign_places
+from tawt_sklearn.nn.pooling import POOLINGS, Pooling, Readout, flat_codes, mean_token
 
 EDGES = [12.0, 24.0, 36.0]
 
@@ -135,16 +135,169 @@ def test_the_time_axis_matters(make_batch):
 
 def test_codes_have_fixed_places_when_they_fit():
     row, code = torch.tensor([0, 0, 1]), torch.tensor([2, 0, 1])
-    slot, slot_code = assign_slots(row, code, n_rows=2, n_codes=3, n_slots=5)
-    assert torch.equal(slot, code)
-    assert slot_code.tolist() == [[0, 1, 2]]
+    place, place_code = assign_places(row, code, 2, 3, Places.of(3, max_patches=5))
+    assert torch.equal(place, code)
+    assert place_code.tolist() == [[0, 1, 2]]
 
 
 def test_with_many_codes_places_go_to_the_most_frequent_ones_of_the_row():
     row, code = torch.tensor([0, 0, 0, 0, 2]), torch.tensor([9, 4, 7, 4, 5])
-    slot, slot_code = assign_slots(row, code, n_rows=3, n_codes=10, n_slots=2)
-    assert slot_code.tolist() == [[4, 7], [-1, -1], [5, -1]]
-    assert slot.tolist() == [-1, 0, 1, 0, 0]
+    place, place_code = assign_places(row, code, 3, 10, Places.of(10, max_patches=2))
+    assert place_code.tolist() == [[4, 7], [-1, -1], [5, -1]]
+    assert place.tolist() == [-1, 0, 1, 0, 0]
+
+
+def test_codes_that_came_later_share_the_free_places():
+    row, code = torch.tensor([0, 0, 0, 0, 2]), torch.tensor([9, 1, 4, 4, 5])
+    places = Places.of(10, max_patches=2, n_fixed=3)
+    assert places == (3, 2) and places.n_usual == 3
+    place, place_code = assign_places(row, code, 3, 10, places)
+    assert place_code.tolist() == [[0, 1, 2, 4, 9], [0, 1, 2, -1, -1], [0, 1, 2, 5, -1]]
+    assert place.tolist() == [4, 1, 3, 3, 3]
+    place, place_code = assign_places(row, code, 3, 10, Places(n_fixed=3, n_free=1))
+    assert place_code.tolist() == [[0, 1, 2, 4], [0, 1, 2, -1], [0, 1, 2, 5]]
+    assert place.tolist() == [-1, 1, 3, 3, 3]
+
+
+def test_without_later_codes_there_is_no_free_place():
+    row, code = torch.tensor([0, 0]), torch.tensor([2, 1])
+    place, place_code = assign_places(row, code, 1, 10, Places.of(10, max_patches=2, n_fixed=3))
+    assert torch.equal(place, code)
+    assert place_code.tolist() == [[0, 1, 2]]
+
+
+def grown(old: nn.Module, new: nn.Module) -> None:
+    """Give a network for more codes the weights of one for fewer; new codes keep their own."""
+    weights = new.state_dict()
+    for name, weight in old.state_dict().items():
+        weights[name][tuple(slice(n) for n in weight.shape)] = weight
+    new.load_state_dict(weights)
+
+
+def before_and_after_growth(dtype=torch.float32, **settings):
+    """Backbones and poolings of five codes, and with three more codes and the same weights."""
+    settings = {"n_categories": 3, "n_static_numeric": 1} | settings
+    old = backbone(n_codes=5, **settings)
+    new = backbone(n_codes=8, n_fixed_codes=5, **settings)
+    grown(old, new)
+    patching = settings.get("patching", "dual")
+    poolings = []
+    for how in POOLINGS:
+        if how == "codes" and patching == "time":
+            continue
+        both = [
+            Pooling(how, V, net.places.n_usual, 16, patching, 6).to(dtype)
+            for V, net in ((5, old), (8, new))
+        ]
+        grown(*both)
+        poolings.append(both)
+    return old.to(dtype), new.to(dtype), poolings
+
+
+@pytest.mark.parametrize("patching", ["dual", "time", "feature"])
+@pytest.mark.parametrize("n_rows", [1, 5])
+def test_a_grown_vocabulary_changes_no_bit_where_nothing_is_new(make_batch, patching, n_rows):
+    batch = rows(
+        make_batch(n_codes=5, n_categories=3, n_static_numeric=1, mean_events=30),
+        list(range(n_rows)),
+    )
+    old, new, poolings = before_and_after_growth(patching=patching)
+    before, after = old(batch), new(batch)
+    assert torch.equal(before.cls, after.cls)
+    assert after.feature is None or after.feature.filled is None  # no place is padding
+    for name in ("static", "feature", "temporal", "unmixed"):
+        if getattr(before, name) is not None:
+            assert torch.equal(getattr(before, name).tokens, getattr(after, name).tokens)
+    for pool_old, pool_new in poolings:
+        assert torch.equal(pool_old(before), pool_new(after)), pool_old.how
+
+
+@pytest.mark.parametrize("patching", ["dual", "time", "feature"])
+def test_rows_without_new_codes_do_not_feel_those_of_other_rows(make_batch, patching):
+    batch = make_batch(n_codes=8, n_categories=3, n_static_numeric=1, n_rows=7, dtype=torch.float64)
+    plain = [0, 2, 3, 5]  # row 2 has no events
+    known = ~torch.isin(batch.row, torch.tensor(plain)) | (batch.code < 5)
+    batch = batch.keep(known)
+    assert (batch.code >= 5).any()
+    old, new, poolings = before_and_after_growth(torch.float64, patching=patching)
+    before, after = old(rows(batch, plain)), new(batch)
+
+    def same(a, b):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+    same(before.cls, after.cls[plain])
+    if patching != "time":
+        assert after.feature.tokens.shape[1] == 8
+        same(before.feature.tokens, after.feature.tokens[plain][:, :5])
+    if patching != "feature":
+        same(before.temporal.tokens, after.temporal.tokens[plain])
+    for pool_old, pool_new in poolings:
+        same(pool_old(before), pool_new(after)[plain])
+
+
+def test_a_new_code_takes_part_where_it_occurs(make_batch):
+    batch = make_batch(n_codes=5, n_categories=3, n_static_numeric=1)
+    _, new, _ = before_and_after_growth()
+    first = int((batch.row == 0).nonzero()[0])
+    code = batch.code.clone()
+    code[first] = 6
+    with_new, without = new(replace(batch, code=code)), new(batch)
+    assert not torch.allclose(with_new.cls[0], without.cls[0])
+    assert with_new.feature.filled.tolist()[0] == [True] * 6 + [False] * 2
+    assert with_new.feature.code[0, 5] == 6
+
+
+def test_codes_side_by_side_stand_in_their_own_places(make_batch):
+    """With free places, too: zeros where a code of the first ones does not occur."""
+    batch = make_batch(n_codes=9, mean_events=5)
+    encoded = backbone(n_codes=9, max_feature_patches=4)(batch)
+    flat = flat_codes(encoded, 4)
+    assert flat.shape == (5, 6 * 16)
+    torch.testing.assert_close(flat[:, 16:32], encoded.temporal.tokens.mean(1))
+    for row in range(5):
+        present = sorted(set(batch.code[batch.row == row].tolist()))[:4]
+        for code in range(4):
+            want = torch.zeros(16)
+            if code in present:
+                want = encoded.feature.tokens[row, present.index(code)]
+            assert torch.equal(flat[row, 16 * (2 + code) : 16 * (3 + code)], want)
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "attention"])
+def test_pooling_is_over_the_patches_that_there_are(make_batch, how):
+    """Against a loop; a row without any patch gets zeros, and its gradient is finite."""
+    batch = make_batch(n_codes=9)
+    encoded = backbone(n_codes=9, max_feature_patches=4, patching="feature")(batch)
+    torch.manual_seed(0)
+    pool = Pooling(how, 9, 4, 16, "feature", 8)
+    pooled = pool(encoded)
+    for row in range(5):
+        tokens = encoded.feature.tokens[row, encoded.feature.filled[row]]
+        want = torch.zeros(16)
+        if len(tokens) and how == "attention":
+            want = ((tokens @ pool.query).softmax(0).unsqueeze(1) * tokens).sum(0)
+        elif len(tokens):
+            want = tokens.mean(0) if how == "mean" else tokens.amax(0)
+        torch.testing.assert_close(pooled[row], want)
+    assert not pooled[2].any()
+    pooled.sum().backward()
+
+
+@pytest.mark.parametrize("max_feature_patches", [128, 4])
+def test_rows_of_padding_change_nothing(make_batch, max_feature_patches):
+    batch = make_batch(n_categories=2, n_static_numeric=2, cardinalities=(3,))
+    net = backbone(
+        n_categories=2, n_static_numeric=2, static_cardinalities=(3,),
+        max_feature_patches=max_feature_patches,
+    )  # fmt: skip
+    padded = batch.padded(8)
+    assert len(padded) == 8 and padded.n_events == batch.n_events
+    assert padded.static_numeric[5:].isnan().all() and not padded.static_category[5:].any()
+    whole = net(padded)
+    torch.testing.assert_close(whole.cls[:5], net(batch).cls)
+    assert whole.cls.isfinite().all()
+    assert batch.padded(5) is batch and batch.padded(2) is batch
+    assert len(make_batch().padded(9).static_category) == 9  # no static columns at all
 
 
 def test_a_window_counts_each_code_once():
@@ -266,7 +419,7 @@ def test_the_readout_tells_codes_apart(make_batch):
     exchanged = torch.cat([tokens[:, 1:2], tokens[:, :1], tokens[:, 2:]], dim=1)
     other = encoded._replace(feature=encoded.feature._replace(tokens=exchanged))
     torch.manual_seed(0)
-    readout = Readout(7, 16, "dual", 8)
+    readout = Readout(n_codes=7, n_places=7, d_model=16, patching="dual", d_codewise=8)
     torch.testing.assert_close(readout(encoded)[:, :48], readout(other)[:, :48])
     assert not torch.allclose(readout(encoded)[:, 48:56], readout(other)[:, 48:56])
     # The second sum is of the patches before mixing, which are as they were.

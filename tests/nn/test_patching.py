@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tawt_sklearn.nn.patching import VALUE_BASIS, FeaturePatches, TemporalPatches
+from tawt_sklearn.nn.patching import FeaturePatches, Places, TemporalPatches
 from tawt_sklearn.nn.statistics import RECENT_STATISTICS, recent_statistics
 
 EDGES = torch.tensor([12.0, 24.0, 36.0])
@@ -33,7 +33,7 @@ def temporal() -> TemporalPatches:
 @pytest.fixture
 def feature() -> FeaturePatches:
     torch.manual_seed(0)
-    return FeaturePatches(CODES, CATEGORIES, WIDTH, 48.0, max_patches=CODES).double()
+    return FeaturePatches(CODES, CATEGORIES, WIDTH, 48.0, Places.of(CODES, CODES)).double()
 
 
 def test_the_bag_of_a_window_equals_the_loop(make_batch, temporal):
@@ -42,20 +42,19 @@ def test_the_bag_of_a_window_equals_the_loop(make_batch, temporal):
     assert torch.equal(window, (batch.time.unsqueeze(1) >= EDGES).sum(1))
     got = temporal.bag(batch, window).view(len(batch), 4, WIDTH)
 
-    categories = temporal.table[CODES * VALUE_BASIS :]
     for row, w in itertools.product(range(len(batch)), range(4)):
         want = torch.zeros(WIDTH, dtype=torch.float64)
         for code in range(CODES):
             at = [k for k in here(batch, row, code=code).tolist() if window[k] == w]
             if not at:
                 continue
-            presence, linear, bent = temporal.table[code * VALUE_BASIS : (code + 1) * VALUE_BASIS]
+            presence, linear, bent = temporal.code[code]
             value = batch.value[at][batch.observed[at]]
             want += presence
             if len(value):
                 want += value.mean() * linear + value.abs().mean() * bent
             for category in batch.category[at].tolist():
-                want += categories[category] * (category > 0) / len(at)
+                want += temporal.category[category] * (category > 0) / len(at)
         torch.testing.assert_close(got[row, w], want)
 
 
@@ -66,9 +65,8 @@ def test_the_bag_is_the_same_when_cells_are_too_many_to_count_in_a_table(make_ba
     wide = TemporalPatches(CODES * spread, CATEGORIES, 1, EDGES, horizon=48.0).double()
     dense = TemporalPatches(CODES, CATEGORIES, 1, EDGES, horizon=48.0).double()
     with torch.no_grad():
-        for code, k in itertools.product(range(CODES), range(VALUE_BASIS)):
-            dense.table[code * VALUE_BASIS + k] = wide.table[code * spread * VALUE_BASIS + k]
-        dense.table[CODES * VALUE_BASIS :] = wide.table[CODES * spread * VALUE_BASIS :]
+        dense.code[:] = wide.code[::spread]
+        dense.category[:] = wide.category
     window = wide.window(batch.time)
     torch.testing.assert_close(
         wide.bag(replace(batch, code=batch.code * spread), window), dense.bag(batch, window)
@@ -95,7 +93,7 @@ def test_a_window_knows_its_time_and_number_of_events(make_batch, temporal):
 
 def test_categories_are_averaged_and_the_last_one_counts_again(make_batch, feature):
     batch = make_batch(n_codes=CODES, n_categories=CATEGORIES, mean_events=40, dtype=torch.float64)
-    got = feature.category_means(batch, batch.code).view(len(batch), CODES, WIDTH)
+    got = feature.category_means(batch, batch.code, CODES).view(len(batch), CODES, WIDTH)
     for row, code in itertools.product(range(len(batch)), range(CODES)):
         named = [c for c in batch.category[here(batch, row, code=code)].tolist() if c > 0]
         want = torch.zeros(WIDTH, dtype=torch.float64)
@@ -133,3 +131,25 @@ def test_the_last_hours_include_their_border():
     seen = torch.ones(2, dtype=torch.bool)
     got = recent_statistics(segment, value, seen, torch.tensor([5.0, 1.0]), 1, length=5.0)[0]
     assert got[RECENT_STATISTICS.index("mean")] == 2.0
+
+
+def test_feature_patches_with_free_places_are_those_with_fixed_ones(make_batch):
+    """What a code's patch holds does not depend on how codes get their places."""
+    batch = make_batch(n_codes=CODES, n_categories=CATEGORIES, dtype=torch.float64)
+    torch.manual_seed(0)
+    fixed, free, grown = (
+        FeaturePatches(CODES, CATEGORIES, WIDTH, 48.0, places).double()
+        for places in (Places(CODES, 0), Places(0, CODES), Places(2, CODES - 2))
+    )
+    for other in (free, grown):
+        other.load_state_dict(fixed.state_dict())
+    want = fixed(batch)
+    assert want.filled is None
+    for got in (free(batch), grown(batch)):
+        for row, place in got.filled.nonzero().tolist():
+            code = got.code[row, place]
+            torch.testing.assert_close(got.tokens[row, place], want.tokens[row, code])
+            torch.testing.assert_close(got.time[row, place], want.time[row, code])
+        for row in range(len(batch)):
+            found = set(got.code[row, got.filled[row]].tolist())
+            assert found >= set(batch.code[batch.row == row].tolist())
