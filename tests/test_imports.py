@@ -19,6 +19,7 @@ BELOW = {
     "objectives": {"events", "tokens", "nn"},
     "training": {"events", "tokens", "nn", "objectives"},
     "estimators": {"events", "tokens", "nn", "objectives", "training"},
+    "inspection": {"events", "tokens", "nn", "objectives", "training", "estimators"},
     "datasets": {"events"},
     "persistence": set(),
 }

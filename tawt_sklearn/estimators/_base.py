@@ -46,8 +46,10 @@ steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AURO
 same line."""
 
 
-ENCODER_SHARE = 0.1
-"""Learning rate of a pretrained encoder, as a share of that of the head."""
+ENOUGH_LABELS = 800
+"""With fewer, fine-tuning takes steps that are smaller in proportion: on PhysioNet 2012 full steps
+cost .01 to .02 AUROC at 80 labels, against the linear model that they start from, and small ones
+at 800 labels gained less."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,6 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         recipe = Recipe(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             warmup_fraction=self.warmup_fraction,
             patience=self.patience,
@@ -296,7 +297,11 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             stop_early=bool(hold_out),
             callbacks=tuple(self.callbacks or ()),
             net_params=dict(self.net_params or {}),
-            **{"min_steps": self.min_steps, **self._gently(ready.pretrained)},
+            **{
+                "learning_rate": self.learning_rate,
+                "min_steps": self.min_steps,
+                **self._gently(ready),
+            },
         )
         model: dict[str, Any] = {
             "prior": ready.target.prior.tolist(),
@@ -325,13 +330,15 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             head_only=head_only,
         )
 
-    def _gently(self, pretrained: Pretrained | None) -> dict[str, Any]:
+    def _gently(self, ready: Ready) -> dict[str, Any]:
         """What of the recipe is different where the network has been pretrained."""
-        if pretrained is None:
+        if ready.pretrained is None:
             return {}
+        share = min(1.0, len(ready.data) / ENOUGH_LABELS)
         rate = self.encoder_learning_rate
         return {
-            "encoder_learning_rate": self.learning_rate * ENCODER_SHARE if rate is None else rate,
+            "learning_rate": share * self.learning_rate,
+            "encoder_learning_rate": share * (self.learning_rate if rate is None else rate),
             "gradual": self.fine_tune == "gradual",
             "min_steps": 0,
         }

@@ -70,10 +70,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         chooses.  ``"head"`` leaves it at that; ``"full"`` goes on with all layers, ``"gradual"``
         with one layer after the other.
     encoder_learning_rate : float, default=None
-        Of the pretrained layers; None is a tenth of ``learning_rate``.
+        Highest learning rate of the pretrained layers; None is ``learning_rate``.  With fewer
+        than 800 labels both are lowered in proportion.
     max_epochs : int, default=20
     min_steps : int, default=300
-        Train for more epochs than ``max_epochs`` where these would be fewer steps.
+        Train for more epochs than ``max_epochs`` where these would be fewer steps; not with a
+        pretrained encoder.
     batch_size : int, default=64
         Rows in a step; at most a quarter of the training rows.
     learning_rate : float, default=1e-3

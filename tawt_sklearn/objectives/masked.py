@@ -56,10 +56,10 @@ class MaskedReconstruction:
 
     masks: tuple[Mask, ...] = (HideEvents(), HideWindows(), HideCodes())
     error: Literal["huber", "squared"] = "huber"
-    value: float = 1.0
-    category: float = 1.0
-    code: float = 0.1
-    presence: float = 0.2
+    value: float = 0.2
+    category: float = 0.2
+    code: float = 0.02
+    presence: float = 0.1
     summary: float = 1.0
     n_decoded: int = 2048
 

@@ -39,6 +39,8 @@ QUICK = {
 }
 """Parameters of networks that train in a moment."""
 
+QUICK_ENCODER = {name: value for name, value in QUICK.items() if name != "n_ensemble"}
+
 TOLERANCE = 1e-7
 """Between the answers for a row alone and among others, on a CPU."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from sklearn.pipeline import Pipeline
@@ -10,14 +12,15 @@ from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TimeAwareRegressor,
     TimeEmbedder,
     TripletSequencer,
 )
 
 from .answers import answers, assert_same, fit_and_answer
-from .event_suite import EventModelContract, EventTransformerContract
-from .suite import QUICK, EstimatorContract, SupervisedContract
+from .event_suite import EventFrameContract, EventModelContract, EventTransformerContract
+from .suite import QUICK, QUICK_ENCODER, EstimatorContract, SupervisedContract
 
 
 class TestTripletSequencer(EventTransformerContract):
@@ -28,6 +31,31 @@ class TestTripletSequencer(EventTransformerContract):
 class TestEventSummarizer(EventTransformerContract):
     def make(self):
         return EventSummarizer(statistics=["count", "mean", "last"], windows=[None, 24])
+
+
+class TestEncoder(EventFrameContract):
+    kind = "transformer"
+
+    def make(self):
+        return TimeAwareEncoder(**QUICK_ENCODER)
+
+    def test_labels_do_not_matter(self, X, expected):
+        assert_same(fit_and_answer(self.make(), X, np.arange(len(X)) % 2), expected)
+
+    def test_static_columns_in_single_precision(self, X, fitted, expected):
+        coarse = fitted.transform(X.assign(age=X["age"].astype("float32")))
+        np.testing.assert_allclose(coarse, expected["transform"], 1e-4, 1e-5)
+
+
+class TestEncoderOfTokens(TestEncoder):
+    def make(self):
+        return Pipeline(
+            [("sequence", TripletSequencer()), ("model", TimeAwareEncoder(**QUICK_ENCODER))]
+        )
+
+    # A Pipeline fits its steps one after the other, and keeps those that worked.
+    test_a_failed_fit_leaves_nothing_behind = None
+    test_a_failed_fit_leaves_the_earlier_one_as_it_was = None
 
 
 class TestClassifier(EventModelContract):
@@ -102,6 +130,27 @@ class PanelContract(SupervisedContract):
             fitted.predict(X)
 
 
+class TestClassifierOfAnEncoder(PanelContract):
+    """Fine-tuned from what was pretrained once for all of these tests."""
+
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(**QUICK, pretrained=encoder_of_panels())
+
+
+class TestRegressorOfAnEncoder(PanelContract):
+    kind = "regressor"
+
+    def make(self):
+        return TimeAwareRegressor(**QUICK, pretrained=encoder_of_panels())
+
+
+@cache
+def encoder_of_panels() -> TimeAwareEncoder:
+    return TimeAwareEncoder(**QUICK_ENCODER).fit(panel())
+
+
 class TestPanelClassifier(PanelContract):
     kind = "classifier"
 
@@ -124,6 +173,17 @@ class PanelTransformerContract(EstimatorContract):
 
     def unusable(self, X: np.ndarray) -> np.ndarray:
         return np.full_like(X, np.inf)
+
+
+class TestPanelEncoder(PanelTransformerContract):
+    def make(self):
+        return TimeAwareEncoder(**QUICK_ENCODER)
+
+    def test_infinite_values(self, X, fitted):
+        X = X.copy()
+        X[3, 0, 0] = np.inf
+        with pytest.raises(ValueError, match="infinit"):
+            fitted.transform(X)
 
 
 class TestPanelMissingMaskEncoder(PanelTransformerContract):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor
+from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegressor
 
 # Small and quick to train; checks with enough rows also ask for accuracy.
 QUICK = {
@@ -22,6 +22,19 @@ QUICK = {
 }
 
 
-@parametrize_with_checks([TimeAwareClassifier(**QUICK), TimeAwareRegressor(**QUICK)])
+ENCODER = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "d_embedding": 8,
+    "max_epochs": 2,
+    "min_steps": 8,
+    "batch_size": 32,
+}
+
+
+@parametrize_with_checks(
+    [TimeAwareClassifier(**QUICK), TimeAwareRegressor(**QUICK), TimeAwareEncoder(**ENCODER)]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
