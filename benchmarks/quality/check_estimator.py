@@ -31,6 +31,7 @@ from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TimeAwareRegressor,
     TimeEmbedder,
     TripletSequencer,
@@ -65,10 +66,12 @@ def competitors() -> list[tuple[str, BaseEstimator]]:
         "device": "cpu",
         "random_state": 0,
     }
+    supervised = {"code_dropout", "window_dropout", "n_ensemble"}
     theirs = {"max_epochs": 50, "lr": 0.1, "train_split": None, "verbose": 0, "device": "cpu"}
     return [
         ("tawt_sklearn", TimeAwareClassifier(**ours)),
         ("tawt_sklearn", TimeAwareRegressor(**ours)),
+        ("tawt_sklearn", TimeAwareEncoder(**{k: ours[k] for k in ours.keys() - supervised})),
         ("tawt_sklearn", TripletSequencer()),
         ("tawt_sklearn", EventSummarizer()),
         ("tawt_sklearn", MissingMaskEncoder()),

@@ -31,7 +31,7 @@ from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, check
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.estimators._pretrained import Pretrained, check_shape, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
-from tawt_sklearn.objectives.supervised import Target
+from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import EventDataset
@@ -242,10 +242,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             if pretrained is None:
                 known.check_settings(self.sequencer, self.n_windows)
             target = self._known_target()
-        elif pretrained is not None:
-            known = pretrained.preparation
         else:
             require_events(frame)
+            known = None if pretrained is None else pretrained.preparation
         labels = self._check_labels(labels) if target is None else target.check(labels)
         rows, weights = distinct_rows(frame, labels, weights)
         frame, labels = frame.iloc[rows], labels[rows]
@@ -313,6 +312,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             model["backbone"] = architecture(self, ready.preparation)
         else:
             model |= ready.pretrained.model(self.dropout)
+            if isinstance(ready.target, NumericTarget):
+                # Ridge weights are large and cancel each other, which dropout would break.
+                model["head_dropout"] = 0.0
         head_only = ready.pretrained is not None and self.fine_tune == "head"
         return Ensemble(
             model=model,

@@ -314,6 +314,7 @@ class TimeAwareEncoder(
             preparation.check_settings(self._sequencer(), self.n_windows)
             model = self._known_model(objectives)
             data = preparation.dataset(read_rows(self, X, preparation)[0])
+            data = data.subset(data.canonical_order())
             beginning = Beginning(
                 self.net_.weights(), self.net_.optimizer_.state_dict()["state"] or None
             )
@@ -337,7 +338,8 @@ class TimeAwareEncoder(
         """Learn everything that comes before the network."""
         frame, form = read_rows(self, X)
         require_events(frame)
-        return Preparation.fit(frame, self._sequencer(), self.n_windows, form)
+        preparation, data = Preparation.fit(frame, self._sequencer(), self.n_windows, form)
+        return preparation, data.subset(data.canonical_order())
 
     def _sequencer(self) -> TripletSequencer:
         if self.sequencer is None:
@@ -462,7 +464,8 @@ class TimeAwareEncoder(
             ``d`` is ``d_embedding`` or ``d_model``, as ``pooling`` says.  A row's embedding does
             not depend on the rows that come with it.
         """
-        embedded = self.net_.embeddings(self._dataset(X))
+        data = self._dataset(X)  # before net_, which an encoder without a fit has not
+        embedded = self.net_.embeddings(data)
         _refuse_lost(embedded)
         return embedded
 
@@ -527,7 +530,8 @@ class TimeAwareEncoder(
         X : as in :meth:`fit`
         y : ignored
         """
-        return -self.net_.losses(self._dataset(X), self.batch_size)["loss"]
+        data = self._dataset(X)
+        return -self.net_.losses(data, self.batch_size)["loss"]
 
     def _rows(self, X: Any) -> tuple[pd.DataFrame, EventDataset]:
         check_is_fitted(self)

@@ -43,8 +43,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     max_feature_patches : int, default=128
         With more codes than this, only codes that occur in a history become tokens, at most
         this many for each history; the most frequent codes of the training data go first.
-    code_dropout, window_dropout : float, default=0.2 and 0.3
-        Mean share of codes and windows that are hidden in a training step.
+    code_dropout, window_dropout : float, default=0
+        Mean share of codes and windows that are hidden in a training step.  It helps classifiers;
+        numbers often depend on how much there is, which hiding changes.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -163,8 +164,8 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         time_encoding: str = "time2vec",
         n_windows: int = 16,
         max_feature_patches: int = 128,
-        code_dropout: float = 0.2,
-        window_dropout: float = 0.3,
+        code_dropout: float = 0.0,
+        window_dropout: float = 0.0,
         sequencer: TripletSequencer | None = None,
         pretrained: Any = None,
         fine_tune: str = "full",

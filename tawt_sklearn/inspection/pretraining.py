@@ -1,4 +1,4 @@
-"""How pretraining went: what was learned epoch by epoch, and whether the embeddings are any good."""
+"""How pretraining went: what was learned in each epoch, and whether the embeddings are good."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tawt_sklearn.exceptions import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 QUALITY = ("effective_rank", "alignment", "uniformity")
 """Columns of the history that tell of the embeddings."""
 
-COLLAPSED = "collapse: rank 1, uniformity 0"
-"""What the dotted line at the foot of the right panel means."""
+COLLAPSE = "embeddings; dotted: what collapsed ones have"
+"""An effective rank of 1 and a uniformity of 0."""
 
 
 class PretrainingDisplay:
@@ -31,7 +31,7 @@ class PretrainingDisplay:
     directions the embeddings use (effective rank), how close two views of one row are (alignment)
     and how evenly rows spread over the sphere (uniformity).  An encoder whose embeddings collapse,
     so that all rows get the same one, can have a small loss; its effective rank falls to 1 and its
-    uniformity rises to 0.
+    uniformity rises to 0, which are the dotted lines.
 
     Use :meth:`from_estimator` to make one.
 
@@ -71,7 +71,7 @@ class PretrainingDisplay:
     >>> PretrainingDisplay.from_estimator(encoder)  # doctest: +SKIP
     """
 
-    figure_: Figure
+    figure_: Figure | SubFigure
     axes_: NDArray[Any]
 
     def __init__(self, *, history: pd.DataFrame) -> None:
@@ -149,39 +149,37 @@ class PretrainingDisplay:
             for name in self.history.columns
             if name.startswith("train_") and name != "train_loss"
         ]
-        shown = ["loss", *parts] if len(parts) != 1 else parts  # one part is all of the loss
-        for k, part in enumerate(shown):
-            colour = "black" if part == "loss" else f"C{k - len(shown) + len(parts)}"
+        colours = {} if len(parts) == 1 else {"loss": "black"}  # one part is all of the loss
+        colours |= {part: f"C{k}" for k, part in enumerate(parts)}
+        for part, colour in colours.items():
             label = "all" if part == "loss" else part
-            axes.plot(epoch, self.history[f"train_{part}"], color=colour, label=label)
+            style: dict[str, Any] = {"color": colour, "marker": "."}
+            axes.plot(epoch, self.history[f"train_{part}"], label=label, **style)
             if f"valid_{part}" in self.history:
                 # Passes of partial_fit have no held-out rows: there the line has a gap.
                 valid = self.history[f"valid_{part}"]
-                axes.plot(epoch, valid, color=colour, linestyle="--", label=f"_{label}, held out")
+                axes.plot(epoch, valid, linestyle="--", label=f"_{label}, held out", **style)
         dashed = "; held out: dashed" if "valid_loss" in self.history else ""
         axes.set(xlabel="epoch", ylabel="loss", title=f"parts of the loss{dashed}")
+        axes.locator_params(axis="x", integer=True)
         axes.legend(fontsize="small")
 
     def _plot_quality(self, axes: Axes) -> Axes:
         """-> the axes of alignment and uniformity."""
         epoch, views = self.history["epoch"], axes.twinx()
-        lines = axes.plot(epoch, self.history["effective_rank"], color="C0", label="effective rank")
-        lines += views.plot(epoch, self.history["alignment"], color="C1", label="alignment")
-        lines += views.plot(epoch, self.history["uniformity"], color="C2", label="uniformity")
-        axes.axhline(1.0, color="0.5", linestyle=":")
-        axes.annotate(
-            COLLAPSED,
-            (0.02, 1.0),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            color="0.4",
-            fontsize="small",
-        )
+        lines = []
+        for panel, name, colour in zip(
+            (axes, views, views), QUALITY, ("C0", "C1", "C2"), strict=True
+        ):
+            label = name.replace("_", " ")
+            lines += panel.plot(epoch, self.history[name], color=colour, marker=".", label=label)
+        axes.axhline(1.0, color="C0", linestyle=":", label="_rank of collapse")
+        views.axhline(0.0, color="C2", linestyle=":", label="_uniformity of collapse")
         axes.set_ylim(0.0, 1.1 * max(2.0, self.history["effective_rank"].max()))
-        axes.set(xlabel="epoch", ylabel="effective rank", title="embeddings")
+        axes.set(xlabel="epoch", ylabel="effective rank", title=COLLAPSE)
+        axes.locator_params(axis="x", integer=True)
         views.set_ylabel("alignment, uniformity")
-        axes.legend(lines, [line.get_label() for line in lines], fontsize="small")
+        axes.legend(handles=lines, fontsize="small")
         return views
 
 

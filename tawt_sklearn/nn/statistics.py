@@ -5,6 +5,8 @@ Pure functions of tensors; the float64 oracle in the tests loops over segments.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -166,7 +168,9 @@ def decayed_means(
     (n_segments, 2 K) tensor
         K weighted means (0 where no value), then K values of log1p(weighted count).
     """
-    weight = torch.exp2(-age.unsqueeze(1) / half_life) * observed.unsqueeze(1)  # (E, K)
+    # Not exp2, whose last digit depends on where in the tensor a number stands.
+    weight = torch.exp(-age.unsqueeze(1) * (math.log(2) / half_life))  # (E, K)
+    weight = weight * observed.unsqueeze(1)
     sums = segment_sum(torch.cat([weight, weight * value.unsqueeze(1)], 1), segment, n_segments)
     count, total = sums.chunk(2, dim=1)
     return torch.cat([total / count.clamp(min=1e-6), torch.log1p(count)], dim=1)

@@ -33,10 +33,10 @@ HELD_OUT_SEED = 0
 class PretrainingNet(EventNet):
     """An :class:`EventNet` whose module computes the parts of its loss itself."""
 
-    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
-        """As in skorch, with draws that are the same each time."""
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        """As in skorch, with draws that are the same each time and are none of training's."""
         with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=None):
-            return super().evaluation_step(batch, training)
+            return super().validation_step(batch, **fit_params)
 
     def prepare_for_prediction(self) -> PretrainingNet:
         """Evaluation mode; embeddings are computed in single precision."""

@@ -18,6 +18,7 @@ from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TimeAwareRegressor,
     TimeEmbedder,
     TripletSequencer,
@@ -63,13 +64,40 @@ NETWORK: dict[str, tuple[Any, Any]] = {
     "verbose": ("1", -1),
 }
 
+SUPERVISED: dict[str, tuple[Any, Any]] = {
+    "pretrained": (3, TimeAwareEncoder()),  # which is not fitted
+    "fine_tune": (None, "all"),
+    "encoder_learning_rate": ("slow", -0.1),
+}
+
+# What pretraining has no use for.
+NOT_OF_THE_ENCODER = {
+    "code_dropout",
+    "window_dropout",
+    "early_stopping",
+    "validation_fraction",
+    "patience",
+    "scoring",
+    "n_average",
+    "n_ensemble",
+    "warm_start",
+    "n_jobs",
+}
+
 WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
     TimeAwareClassifier: {
         **NETWORK,
+        **SUPERVISED,
         "class_weight": (3.0, "uniform"),
         "calibrate": ("sigmoid", NONE),
     },
-    TimeAwareRegressor: {**NETWORK, "loss": (None, "absolute")},
+    TimeAwareEncoder: {
+        **{name: wrong for name, wrong in NETWORK.items() if name not in NOT_OF_THE_ENCODER},
+        "objective": (3, "mask"),
+        "pooling": (None, "median"),
+        "d_embedding": (1.5, 0),
+    },
+    TimeAwareRegressor: {**NETWORK, **SUPERVISED, "loss": (None, "absolute")},
     TripletSequencer: {
         "min_count": ("1", 0),
         "max_events": (10.5, 0),
@@ -151,8 +179,8 @@ def test_every_parameter_has_a_constraint(estimator):
 @pytest.mark.parametrize("estimator, name, value", CASES)
 def test_a_wrong_parameter(estimator, name, value, data):
     X, y = rows_for(estimator, data)
-    parameters = QUICK if "d_model" in WRONG[estimator] else {}
-    wrong = estimator(**{**parameters, name: value})
+    quick = {key: QUICK[key] for key in QUICK.keys() & WRONG[estimator].keys()}
+    wrong = estimator(**{**quick, name: value})
     with pytest.raises((ValueError, TypeError), match=NAMED.get(name, name)):
         wrong.fit(X, y)
     assert fitted_attributes(wrong) == []

@@ -22,6 +22,7 @@ from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TimeAwareRegressor,
     TimeEmbedder,
     TripletSequencer,
@@ -130,6 +131,17 @@ def answers_of_numbers(regressor: Any, inputs: Arrays) -> Arrays:
     }
 
 
+def answers_of_histories(encoder: Any, inputs: Arrays) -> Arrays:
+    X = frame_of(inputs)
+    rebuilt = encoder.reconstruct(X)["events"]
+    return {
+        "embedding": encoder.transform(X),
+        "score": np.array([encoder.score(X)], np.float32),
+        "rebuilt": rebuilt.events.flat("value"),
+        "loss": encoder.history_["train_loss"].to_numpy(),
+    }
+
+
 def answers_of_masks(encoder: Any, inputs: Arrays) -> Arrays:
     table = encoder.transform(frame_of(inputs)[["age", "unit"]])
     return {
@@ -146,6 +158,7 @@ ANSWERS: dict[str, Callable[[Any, Arrays], Arrays]] = {
     "triplet_sequencer": answers_of_tokens,
     "event_summarizer": answers_of_features,
     "time_aware_classifier": answers_of_classes,
+    "time_aware_encoder": answers_of_histories,
     "time_aware_regressor": answers_of_numbers,
     "missing_mask_encoder": answers_of_masks,
     "time_embedder": answers_of_times,
@@ -178,6 +191,9 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
         "time_aware_classifier": lambda: _without_seconds(
             TimeAwareClassifier(**small, n_ensemble=1, early_stopping=True).fit(X, names)
         ),
+        "time_aware_encoder": lambda: _without_seconds(
+            TimeAwareEncoder(**small, objective="masked", d_embedding=8).fit(X)
+        ),
         "time_aware_regressor": lambda: _without_seconds(
             TimeAwareRegressor(**small, n_ensemble=2, patching="time").fit(inputs["panel"], two)
         ),
@@ -191,7 +207,7 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
 def _without_seconds(estimator: Any) -> Any:
     """Nothing in a file may depend on when it was made."""
     estimator.history_["seconds"] = 0.0
-    for net in estimator.nets_:
+    for net in getattr(estimator, "nets_", None) or [estimator.net_]:
         for epoch in net.history:
             epoch["dur"] = 0.0
     return estimator

@@ -22,6 +22,9 @@ from .make_kept_files import ANSWERS, FOLDER, main, read_arrays
 
 KEPT = sorted(Path(__file__).parent.glob("files/v*/*.tawt"))
 
+IN_SINGLE_PRECISION = {"time_aware_encoder"}
+"""Estimators whose networks answer in single precision."""
+
 
 @pytest.fixture(params=KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def kept(request) -> Path:
@@ -36,13 +39,15 @@ def test_a_kept_file_gives_the_answers_it_gave(kept):
     for name, array in expected.items():
         assert answers[name].shape == array.shape, name
         if array.dtype.kind == "f":  # to the last digits, as processors differ
-            np.testing.assert_allclose(answers[name], array, rtol=1e-6, atol=1e-9, err_msg=name)
+            single = kept.stem in IN_SINGLE_PRECISION
+            rtol, atol = (1e-3, 1e-4) if single else (1e-6, 1e-9)
+            np.testing.assert_allclose(answers[name], array, rtol, atol, err_msg=name)
         else:
             np.testing.assert_array_equal(answers[name], array, err_msg=name)
 
 
 def test_a_kept_file_is_small_and_plain(kept):
-    assert kept.stat().st_size < 80_000
+    assert kept.stat().st_size < (250_000 if kept.stem in IN_SINGLE_PRECISION else 80_000)
     with zipfile.ZipFile(kept) as file:
         assert file.namelist() == ["document.json", "arrays.safetensors"]
 
