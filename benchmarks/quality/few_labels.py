@@ -239,6 +239,11 @@ def tuned(fine_tune: str) -> Callable[[Draw], TimeAwareClassifier]:
     return lambda draw: network(draw, pretrained=draw.cohort.encoder, fine_tune=fine_tune)
 
 
+def default_network(draw: Draw) -> TimeAwareClassifier:
+    """Everything at its default: three members."""
+    return TimeAwareClassifier(pretrained=draw.cohort.encoder, random_state=draw.seed)
+
+
 class Method(NamedTuple):
     title: str
     role: str  # baseline, scratch or pretrained
@@ -266,6 +271,7 @@ METHODS = {
     ),
     "head": Method('pretrained, fine_tune="head"', "pretrained", "histories", tuned("head")),
     "full": Method('pretrained, fine_tune="full"', "pretrained", "histories", tuned("full")),
+    "default": Method("pretrained, default", "pretrained", "histories", default_network),
     "gradual": Method(
         'pretrained, fine_tune="gradual"', "pretrained", "histories", tuned("gradual")
     ),

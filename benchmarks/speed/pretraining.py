@@ -50,12 +50,16 @@ def main() -> None:
     fit = time.perf_counter() - start
     epoch = encoder.history_["seconds"].median()
     around = fit - encoder.history_["seconds"].sum()
-    print(f"pretraining: {epoch:.1f} s an epoch, {n_events / epoch:,.0f} events/s; tokenisation and")
+    print(
+        f"pretraining: {epoch:.1f} s an epoch, {n_events / epoch:,.0f} events/s; tokenisation and"
+    )
     print(f"the rest {around:.1f} s; 20 epochs take {20 * epoch + around:.0f} s")
 
     clf = TimeAwareClassifier(max_epochs=2, min_steps=0, n_ensemble=1, random_state=0).fit(X, y)
     labelled = clf.history_["seconds"].median()
-    print(f"supervised training: {labelled:.1f} s an epoch; pretraining takes {epoch / labelled:.2f}")
+    print(
+        f"supervised training: {labelled:.1f} s an epoch; pretraining takes {epoch / labelled:.2f}"
+    )
 
     tokens = TripletSequencer().fit_transform(X)
     torch.set_num_threads(1)

@@ -27,9 +27,9 @@ from tawt_sklearn.estimators._input import (
     require_events,
 )
 from tawt_sklearn.estimators._preparation import Preparation
+from tawt_sklearn.estimators._pretrained import Pretrained, check_shape, read_pretrained
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
-from tawt_sklearn.estimators._pretrained import Pretrained, check_shape, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.persistence.savable import Savable

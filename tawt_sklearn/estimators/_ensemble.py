@@ -16,9 +16,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._pretrained import Pretrained
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.checkpoint import fingerprint

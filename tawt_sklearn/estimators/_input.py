@@ -15,6 +15,7 @@ from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.exceptions import DataError
 
+
 def read_rows(
     estimator: BaseEstimator, X: Any, preparation: Preparation | None = None
 ) -> tuple[pd.DataFrame, Form]:

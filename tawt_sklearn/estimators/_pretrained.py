@@ -1,4 +1,4 @@
-"""``pretrained=``: from what the user gives to a network, and from there to where training starts."""
+"""``pretrained=``: from what the user gives to an encoder, and on to where training starts."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from skorch.callbacks import Callback
 
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 
-CONSTRAINTS: dict[str, list[Any]] = {
+CONSTRAINTS: dict[str, Any] = {
     "d_model": [Interval(Integral, 1, None, closed="left")],
     "n_layers": [Interval(Integral, 1, None, closed="left")],
     "n_heads": [Interval(Integral, 1, None, closed="left")],

@@ -18,9 +18,7 @@ from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.pretraining import HELD_OUT_SEED
 
 
-def embedded_steps(
-    encoder: Any, frame: pd.DataFrame, data: EventDataset, per: str
-) -> pd.DataFrame:
+def embedded_steps(encoder: Any, frame: pd.DataFrame, data: EventDataset, per: str) -> pd.DataFrame:
     """Embeddings of windows or of events, each as ``d_model`` simultaneous events."""
     if per == "window" and encoder.net_.module_.backbone.temporal_patches is None:
         raise ValueError(
@@ -105,7 +103,7 @@ def reconstruction(
         text = np.where(events.text >= 0, category, -1).astype(events.text.dtype)
     name = encoder.preparation_.events_name
     tokens = frame.copy(deep=False)
-    tokens.isetitem(frame.columns.get_loc(name), events._replace(value=value, text=text))
+    tokens.isetitem(list(frame.columns).index(name), events._replace(value=value, text=text))
     if frame[name].array.dtype.vocabulary is not None:
         return tokens
     return encoder.preparation_.sequencer.inverse_transform(tokens)

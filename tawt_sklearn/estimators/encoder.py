@@ -25,8 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _steps
 from tawt_sklearn.estimators._architecture import architecture, sizes
-from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._input import read_rows, require_events
+from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.exceptions import DataError, SaveFileError
@@ -52,9 +52,7 @@ N_MEASURED = 2048
 """Rows of which the mean and spread of the embedding are taken in the end."""
 
 
-class TimeAwareEncoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator
-):
+class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator):
     """Self-supervised pretraining in ``fit``, embeddings of histories in ``transform``.
 
     The network is that of :class:`~tawt_sklearn.TimeAwareClassifier`.  It learns from histories
@@ -145,7 +143,7 @@ class TimeAwareEncoder(
     (3, 64)
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: dict[str, Any] = {
         **{
             name: CONSTRAINTS[name]
             for name in (
@@ -363,7 +361,9 @@ class TimeAwareEncoder(
         grown = before["backbone"].get("n_fixed_codes")
         if grown is not None:
             now["backbone"]["n_fixed_codes"] = grown
-        changed = [name for name in ("objectives", "pooling", "d_embedding") if now[name] != before[name]]
+        changed = [
+            name for name in ("objectives", "pooling", "d_embedding") if now[name] != before[name]
+        ]
         shapes = now["backbone"].keys() - {"dropout"}
         changed += sorted(n for n in shapes if now["backbone"][n] != before["backbone"].get(n))
         if changed:
@@ -469,9 +469,7 @@ class TimeAwareEncoder(
         _refuse_lost(embedded)
         return embedded
 
-    def transform_steps(
-        self, X: Any, per: Literal["window", "event"] = "window"
-    ) -> pd.DataFrame:
+    def transform_steps(self, X: Any, per: Literal["window", "event"] = "window") -> pd.DataFrame:
         """Embeddings of the windows of time, or of every event, in an events column.
 
         Parameters
@@ -636,22 +634,17 @@ class TimeAwareEncoder(
 
 def _history(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row for each epoch, after those of earlier runs."""
-    dull = {"batches", "dur", "valid_score"}
     done = 0 if before is None else int(before["epoch"].max())
-    rows = [
-        {
-            "epoch": done + epoch["epoch"],
-            **{
-                name: value
-                for name, value in epoch.items()
-                if name not in dull | {"epoch"} and not name.endswith("_batch_count") and isinstance(value, int | float)
-                and not isinstance(value, bool)
-            },
-            "seconds": epoch["dur"],
-        }
-        for epoch in net.history
+    history = pd.DataFrame([dict(epoch) for epoch in net.history])
+    kept = [
+        name
+        for name in map(str, history)
+        if name.startswith(("train_", "valid_")) and not name.endswith(("_batch_count", "_score"))
     ]
-    history = pd.DataFrame(rows)
+    kept += [name for name in ("effective_rank", "alignment", "uniformity") if name in history]
+    history = pd.concat(
+        [done + history["epoch"], history[kept], history["dur"].rename("seconds")], axis=1
+    )
     return history if before is None else pd.concat([before, history], ignore_index=True)
 
 

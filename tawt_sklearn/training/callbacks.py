@@ -40,11 +40,11 @@ class ValidationScore(Callback):
     ----------
     scoring : str
         ``"loss"`` for minus the validation loss, else the name of a scikit-learn scorer.
-    target : Target
-        What the net's scores mean.
+    target : Target, optional
+        What the net's scores mean; of no use to ``"loss"``.
     """
 
-    def __init__(self, scoring: str, target: Target) -> None:
+    def __init__(self, scoring: str, target: Target | None) -> None:
         self.scoring = scoring
         self.target = target
 
@@ -65,28 +65,29 @@ class ValidationScore(Callback):
         if self.scoring == "loss":
             score = -net.history[-1]["valid_loss"]
         else:
-            score = self._judge(torch.cat(self.scores_), torch.cat(self.labels_))
+            assert self.target is not None
+            score = self._judge(self.target, torch.cat(self.scores_), torch.cat(self.labels_))
         net.history.record("valid_score", score)
         self.scores_, self.labels_ = [], []
 
-    def _judge(self, scores: Tensor, encoded: Tensor) -> float:
+    def _judge(self, target: Target, scores: Tensor, encoded: Tensor) -> float:
         """What the scorer says of the scores (B, K) of held-out rows with encoded labels."""
-        combined = self.target.combine(scores.double().numpy()[np.newaxis])
-        labels = self.target.decode(encoded.numpy())
+        combined = target.combine(scores.double().numpy()[np.newaxis])
+        labels = target.decode(encoded.numpy())
         X = np.zeros((len(labels), 1))  # scorers pass it on to the predictions made above
         try:
             scorer = get_scorer(self.scoring)
-            score = float(scorer(self.target.predictor(combined), X, labels))
+            score = float(scorer(target.predictor(combined), X, labels))
         except (ValueError, AttributeError) as error:
             raise DataError(
                 f"Expected a scoring that can judge the held-out labels. Got {self.scoring!r}, "
                 f'which says: {error} Choose another one, or scoring="loss".'
             ) from error
         if not np.isfinite(score):
-            strata, counts = np.unique(self.target.strata(encoded.numpy()), return_counts=True)
+            strata, counts = np.unique(target.strata(encoded.numpy()), return_counts=True)
             found = f"{len(labels)} labels"
             if len(strata) > 1 or (labels.ndim == 1 and labels.dtype.kind not in "f"):
-                kinds = self.target.decode(strata).tolist()
+                kinds = target.decode(strata).tolist()
                 found = str(dict(zip(kinds, counts.tolist(), strict=True)))
             raise DataError(
                 f"Expected a score of the held-out labels. Got {score} from scoring="

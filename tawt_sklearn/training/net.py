@@ -125,7 +125,7 @@ class EventNet(NeuralNet):
         parameters = [(n, p) for n, p in self.module_.named_parameters() if p.requires_grad]
         encoder = [(n, p) for n, p in parameters if n.startswith("backbone.")]
         head = [(n, p) for n, p in parameters if not n.startswith("backbone.")]
-        parts = [(parameters, None)]
+        parts: list[tuple[Any, float | None]] = [(parameters, None)]
         if self.encoder_lr is not None:
             parts = [(encoder, self.encoder_lr), (head, None)]
         groups = [

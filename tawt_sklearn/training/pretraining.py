@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
 
-from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts

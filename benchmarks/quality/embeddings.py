@@ -1,0 +1,90 @@
+"""Frozen embeddings with logistic regression, PhysioNet 2012, trained on set a, scored on set b.
+
+``TimeAwareEncoder`` is pretrained on the 4,000 stays of set a without labels; a logistic
+regression, whose C is chosen by 5-fold cross-validation inside a, is fitted on their embeddings
+and labels.  Set b is touched by the scores only.  Beside it, in the same run, the same regression
+on hand-made aggregates.
+
+    python benchmarks/quality/embeddings.py --json embeddings.json
+
+Needs ``pip install -e ".[benchmark]"`` and a copy of the data (``TAWT_DATA``, see
+``fetch_physionet2012``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tawt_sklearn import EventSummarizer, TimeAwareEncoder
+from tawt_sklearn.datasets import fetch_physionet2012
+
+STRENGTHS = np.logspace(-4.5, 0, 10)
+
+
+def regression() -> Pipeline:
+    return make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True),
+        StandardScaler(),
+        GridSearchCV(
+            LogisticRegression(max_iter=1000),
+            {"C": STRENGTHS.tolist()},
+            scoring="neg_log_loss",
+            cv=StratifiedKFold(5, shuffle=True, random_state=0),
+        ),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--poolings", nargs="+", default=["codewise", "codes"])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+
+    def stays(name: str) -> tuple[pd.DataFrame, pd.Series]:
+        return fetch_physionet2012(data_home=home, sets=(name,), download=False, return_X_y=True)
+
+    (X_a, y_a), (X_b, y_b) = stays("a"), stays("b")
+    features = {"summaries": EventSummarizer(windows=(None, 24.0, 8.0))}
+    for pooling in options.poolings:
+        features[f"embeddings, pooling={pooling!r}"] = TimeAwareEncoder(
+            pooling=pooling, max_epochs=options.epochs, random_state=0
+        )
+    rows = []
+    for name, transformer in features.items():
+        start = time.perf_counter()
+        Z_a = np.asarray(transformer.fit_transform(X_a))
+        model = regression().fit(Z_a, y_a)
+        p = model.predict_proba(np.asarray(transformer.transform(X_b)))[:, 1]
+        rows.append(
+            {
+                "features": name,
+                "columns": Z_a.shape[1],
+                "C": model[-1].best_params_["C"],
+                "AUROC": roc_auc_score(y_b, p),
+                "AUPRC": average_precision_score(y_b, p),
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        print(pd.DataFrame(rows[-1:]).round(4).to_string(index=False), flush=True)
+        if options.json is not None:
+            options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
