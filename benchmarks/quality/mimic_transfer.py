@@ -12,9 +12,9 @@ hospital.
 Of every admission there are the first 48 hours, counted from admission to hospital, and what came
 before.  What to know when reading the result:
 
-- The parts of the objective depend on the vocabulary.  The value part is the error of hidden values
-  on MIMIC's own scale and can be compared between all rows; the objective as a whole only between
-  those that started from PhysioNet.
+- The parts of the objective depend on the vocabulary.  The value part, shown without its weight, is
+  the error of hidden values on MIMIC's own scale and can be compared between all rows; the
+  objective as a whole only between those that started from PhysioNet.
 - Logistic regression is cross-validated by patient, with all admissions that lasted 48 hours
   or more: an earlier death would be told by the history's end.  The encoder has seen most of these
   admissions, without labels.  Standard errors are over repeated folds, corrected for their overlap
@@ -56,6 +56,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tawt_sklearn import EventSummarizer, TimeAwareEncoder, TripletSequencer, nest_events
 from tawt_sklearn.datasets import fetch_physionet2012
 from tawt_sklearn.exceptions import DataWarning
+from tawt_sklearn.objectives import MaskedReconstruction
 
 HOURS = 48.0
 MIN_COUNT = 20  # half of MIMIC's 1,200 codes occur less often in the training admissions
@@ -302,7 +303,8 @@ def main() -> None:
         if picture is None:
             rows["always the median"] = {"value part": loss_of_medians(encoder, mimic.others)}
         scores[name] = folds_auroc(encoder.transform(mimic.X), mimic)
-        rows[name] = {"objective": held_out["loss"], "value part": held_out["masked_value"]}
+        value = held_out["masked_value"] / MaskedReconstruction().value  # without its weight
+        rows[name] = {"objective": held_out["loss"], "value part": value}
         rows[name]["rank"] = encoder.history_["effective_rank"].iloc[-1]
         parts = {part: round(loss, 4) for part, loss in held_out.items()}
         print(f"{name}: {parts}, AUROC {scores[name].mean():.3f}", flush=True)

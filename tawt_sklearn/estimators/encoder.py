@@ -639,7 +639,8 @@ def _history(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.Data
     kept = [
         name
         for name in map(str, history)
-        if name.startswith(("train_", "valid_")) and not name.endswith(("_batch_count", "_score"))
+        if name.startswith(("train_", "valid_"))
+        and not name.endswith(("_batch_count", "_best", "_score"))
     ]
     kept += [name for name in ("effective_rank", "alignment", "uniformity") if name in history]
     history = pd.concat(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -114,7 +115,9 @@ class FeaturePatches(nn.Module):
         self.has_categories = n_categories > 0
         half_lives = horizon * torch.logspace(-1.4, -0.3, n_half_lives)  # 4 % to half of it
         self.log_half_life = nn.Parameter(half_lives.log())
-        self.recent = [horizon * share for share in RECENT_SHARES]
+        # In single precision: an event on the border is then on the same side of it in training
+        # and in predictions, which are made in double precision.
+        self.recent = [float(np.float32(horizon * share)) for share in RECENT_SHARES]
         n_statistics = (
             len(STATISTICS) + 2 * n_half_lives + len(RECENT_STATISTICS) * len(self.recent)
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable
 from typing import Any
 
 import joblib
@@ -13,13 +12,14 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tawt_sklearn
-from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer, nest_events
+from tawt_sklearn import TimeAwareEncoder, nest_events
 from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError, TrainingWarning
 from tawt_sklearn.nn.pooling import POOLINGS
@@ -95,7 +95,7 @@ def steps(monkeypatch) -> dict[str, Any]:
     return state
 
 
-# ---- embeddings ------------------------------------------------------------------------------
+# ---- embeddings --------------------------------------------------------------------------------
 
 
 def test_embeddings_are_a_row_of_single_precision_numbers_each(embedded):
@@ -160,7 +160,7 @@ def test_set_output_gives_frames_with_names(encoder, X, embedded):
     np.testing.assert_array_equal(framed.to_numpy(), embedded)
 
 
-# ---- objectives ------------------------------------------------------------------------------
+# ---- objectives --------------------------------------------------------------------------------
 
 OBJECTIVES: list[tuple[Any, set[str]]] = [
     ("masked", {"masked"}),
@@ -201,7 +201,7 @@ def test_validation_rows_decide_nothing(encoder, X, others, embedded):
 
 
 def test_training_improves_the_score_of_other_rows(X, others):
-    short, long = (make(max_epochs=k, learning_rate=0.01).fit(X) for k in (1, 12))
+    short, long = (make(max_epochs=k, learning_rate=0.01).fit(X) for k in (1, 6))
     assert long.score(others) > short.score(others) + 0.05
     assert long.history_["train_loss"].iloc[-1] < long.history_["train_loss"].iloc[0]
 
@@ -211,7 +211,7 @@ def test_the_score_is_the_same_every_time(encoder, others):
     assert isinstance(encoder.score(others), float)
 
 
-# ---- nothing is learned from independent values -------------------------------------------------
+# ---- nothing is learned from independent values ------------------------------------------------
 
 
 def huber_of_the_best_constant(values: np.ndarray) -> tuple[float, float]:
@@ -222,7 +222,7 @@ def huber_of_the_best_constant(values: np.ndarray) -> tuple[float, float]:
     return float(best.mean()), float(best.std())
 
 
-def histories(structure: bool, n: int = 240, each: int = 6) -> pd.DataFrame:
+def histories(structure: bool, n: int = 200, each: int = 6) -> pd.DataFrame:
     """Three codes with six values each: levels of the row and of the code, or the same shuffled."""
     rng = np.random.default_rng(5)
     long = pd.DataFrame(
@@ -241,9 +241,9 @@ def histories(structure: bool, n: int = 240, each: int = 6) -> pd.DataFrame:
 @pytest.mark.parametrize("structure", [False, True])
 def test_hidden_values_do_not_leak_into_their_reconstruction(structure):
     X = histories(structure)
-    learn, held_out = X.iloc[:140], X.iloc[140:]
+    learn, held_out = X.iloc[:110], X.iloc[110:]
     only_values = MaskedReconstruction(value=1, category=0, code=0, presence=0, summary=0)
-    encoder = make(objective=only_values, max_epochs=12, learning_rate=0.01)
+    encoder = make(objective=only_values, max_epochs=8, learning_rate=0.02)
     encoder.fit(learn, X_val=held_out)
     reached = encoder.history_["valid_masked_value"].iloc[-1]
     tokens = encoder.preparation_.sequencer.transform(held_out)
@@ -255,7 +255,7 @@ def test_hidden_values_do_not_leak_into_their_reconstruction(structure):
         assert reached > constant - 3 * error
 
 
-# ---- going on, stopping, taking up again ----------------------------------------------------------
+# ---- going on, stopping, taking up again -------------------------------------------------------
 
 
 def test_partial_fit_goes_on_from_itself(X):
@@ -263,9 +263,9 @@ def test_partial_fit_goes_on_from_itself(X):
     assert encoder.partial_fit(X) is encoder
     first, before = encoder.history_, encoder.transform(X)
     vocabulary = encoder.preparation_.vocabulary
-    for _ in range(5):
+    for _ in range(3):
         encoder.partial_fit(X)
-    assert encoder.history_["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and encoder.n_iter_ == 6
+    assert encoder.history_["epoch"].tolist() == [1, 2, 3, 4] and encoder.n_iter_ == 4
     pd.testing.assert_frame_equal(encoder.history_.iloc[:1], first)
     assert encoder.history_["train_loss"].iloc[-1] < first["train_loss"].iloc[0]
     assert not np.array_equal(encoder.transform(X), before)
@@ -314,10 +314,10 @@ def test_ctrl_c_in_the_first_epoch_leaves_nothing(X, steps):
 
 
 def test_a_fit_that_was_killed_goes_on_from_its_checkpoint(X, steps, tmp_path):
-    whole = make(max_epochs=4).fit(X)
+    whole = make(max_epochs=3).fit(X)
     n_steps = steps["n"]
     steps |= {"n": 0, "at": n_steps * 3 // 4}
-    encoder = make(max_epochs=4, checkpoint_dir=tmp_path)
+    encoder = make(max_epochs=3, checkpoint_dir=tmp_path)
     with pytest.raises(RuntimeError, match="in the middle"):
         encoder.fit(X)
     assert not hasattr(encoder, "net_") and len(list(tmp_path.iterdir())) == 1
@@ -351,7 +351,7 @@ def test_a_failed_fit_leaves_the_earlier_one(X, steps):
     np.testing.assert_array_equal(encoder.transform(X), before)
 
 
-# ---- forms of input ------------------------------------------------------------------------------
+# ---- forms of input ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(40, 3, 10), (40, 12)])
@@ -393,7 +393,7 @@ def test_codes_that_are_unknown_are_counted(encoder, X):
     assert np.isfinite(embedded).all()
 
 
-# ---- copies --------------------------------------------------------------------------------------
+# ---- copies ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["save", "load", "pickle", "joblib"])
@@ -434,15 +434,13 @@ def test_a_pickle_holds_no_training_rows(encoder):
     assert small < 1.5 * large + 300_000
 
 
-# ---- among other estimators ------------------------------------------------------------------------
+# ---- among other estimators --------------------------------------------------------------------
 
 
 def test_before_a_linear_model(X, y):
     model = make_pipeline(make(), StandardScaler(), LogisticRegression())
     assert model.fit(X, y).predict_proba(X).shape == (N, 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore")
-        scores = cross_val_score(model, X, y, cv=2, scoring="neg_log_loss")
+    scores = cross_val_score(model, X, y, cv=2, scoring="neg_log_loss")
     assert np.isfinite(scores).all()
 
 
@@ -457,7 +455,7 @@ def test_a_search_over_poolings_and_objectives(X, y):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-# ---- what was asked for wrongly ---------------------------------------------------------------------
+# ---- what was asked for wrongly ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -495,18 +493,14 @@ def test_histories_without_events_teach_nothing(X):
         make().fit(empty)
 
 
-def test_times_beyond_single_precision_are_named(encoder, X):
+def test_values_of_enormous_size_are_clipped(encoder, X):
     far = X.iloc[:2]["events"].events.to_long()
     far["value"] = 1e30
     huge = X.iloc[:2].assign(events=nest_events(far, static=X.iloc[:2][[]])["events"])
-    assert np.isfinite(encoder.transform(huge)).all()  # the sequencer clips
+    assert np.isfinite(encoder.transform(huge)).all()
 
 
-def test_an_encoder_is_no_predictor():
-    assert not hasattr(TimeAwareEncoder, "predict")
-    unfitted: list[Callable[..., Any]] = [make().transform, make().score, make().reconstruct]
-    X = make_icu_stays(3, random_state=0)[0]
-    for ask in (*unfitted, make().transform_steps):
-        with pytest.raises(ValueError, match="not fitted yet"):
-            ask(X)
-    assert TimeAwareClassifier().pretrained is None and TripletSequencer() is not None
+@pytest.mark.parametrize("method", ["transform", "transform_steps", "reconstruct", "score"])
+def test_nothing_is_said_before_fit(X, method):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(make(), method)(X)

@@ -82,7 +82,7 @@ def weights(encoder: TimeAwareEncoder) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in encoder.net_.weights().items()}
 
 
-# ---- what stays ------------------------------------------------------------------------------------
+# ---- what stays --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["settings", "histories"])
@@ -140,7 +140,7 @@ def test_predictions_of_a_fine_tuned_classifier_stay(encoder, X, y):
     np.testing.assert_allclose(grown_head.predict_proba(X), head.predict_proba(X), atol=1e-9)
 
 
-# ---- what new codes start from ---------------------------------------------------------------------
+# ---- what new codes start from -----------------------------------------------------------------
 
 TABLES = (
     "backbone.feature_patches.scale.weight",
@@ -208,12 +208,12 @@ def test_an_encoder_must_be_fitted_to_grow():
 def test_nothing_new_changes_nothing(encoder, X):
     grown = copy_of(encoder)
     net = grown.net_
-    assert grown.add_codes({}).net_ is net
-    with pytest.warns(DataWarning, match="nothing was added"):
-        assert grown.add_codes(X).net_ is net
+    for nothing in ({}, X):
+        with pytest.warns(DataWarning, match="nothing was added"):
+            assert grown.add_codes(nothing).net_ is net
 
 
-# ---- the sequencer as a step of its own --------------------------------------------------------------
+# ---- the sequencer as a step of its own --------------------------------------------------------
 
 
 def test_a_sequencer_outside_grows_first(X, with_new):
@@ -236,7 +236,7 @@ def test_a_sequencer_outside_grows_first(X, with_new):
     assert not np.array_equal(pipeline.transform(with_new), before)
 
 
-# ---- going on ----------------------------------------------------------------------------------------
+# ---- going on ----------------------------------------------------------------------------------
 
 
 def test_training_goes_on_with_the_new_codes(encoder, with_new):
@@ -284,7 +284,7 @@ def test_a_classifier_is_fine_tuned_from_a_grown_encoder(encoder, with_new, y):
     np.testing.assert_array_equal(again.predict_proba(with_new), tuned.predict_proba(with_new))
 
 
-# ---- other names, fewer codes ---------------------------------------------------------------------------
+# ---- other names, fewer codes ------------------------------------------------------------------
 
 
 def test_renamed_codes_mean_what_they_meant(encoder, X, with_new):

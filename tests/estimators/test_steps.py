@@ -59,7 +59,7 @@ def naive(encoder: TimeAwareEncoder, X: pd.DataFrame, row: int) -> tuple[Any, An
         return encoder.net_.module_.backbone(batch), batch
 
 
-# ---- windows -------------------------------------------------------------------------------------
+# ---- windows -----------------------------------------------------------------------------------
 
 
 def test_windows_are_those_of_the_backbone(encoder, X):
@@ -131,7 +131,7 @@ def test_another_kind_of_step(encoder, X):
         encoder.transform_steps(X, per="day")
 
 
-# ---- reconstruction --------------------------------------------------------------------------------
+# ---- reconstruction ----------------------------------------------------------------------------
 
 
 def structured(n: int = 120) -> pd.DataFrame:
