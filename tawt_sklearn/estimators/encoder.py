@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from numbers import Integral
 from typing import Any, Literal, Self
 
@@ -19,37 +18,25 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _steps
 from tawt_sklearn.estimators._architecture import architecture, sizes
 from tawt_sklearn.estimators._input import read_rows, require_events
-from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._preparation import Preparation
-from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
+from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
+from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.pooling import POOLINGS
-from tawt_sklearn.objectives.pretraining import Pretrainer, mixture
+from tawt_sklearn.objectives.pretraining import mixture
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
-from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
-from tawt_sklearn.training.seeding import isolated_torch
-from tawt_sklearn.training.trainer import Beginning, Recipe, train
-
-N_THREADS = 1
-"""Of pretraining, wherever it runs: how sums are split among threads is part of the result."""
-
-N_WATCHED = 256
-"""Rows whose embeddings are looked at after every epoch, for signs of collapse."""
-
-N_MEASURED = 2048
-"""Rows of which the mean and spread of the embedding are taken in the end."""
+from tawt_sklearn.training.pretraining import PretrainingNet
+from tawt_sklearn.training.trainer import Beginning
 
 
 class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator):
@@ -280,7 +267,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             if X_val is not None:
                 held_out = preparation.dataset(read_rows(self, X_val, preparation)[0])
             model = self._model(preparation, objectives)
-            net = self._train(model, data, held_out, device, self._recipe())
+            net = pretrain(self, model, data, held_out, device, recipe_of(self))
             self._remember(net, preparation, device)
         return self
 
@@ -302,10 +289,11 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         """
         with restored_on_failure(self):
             objectives, device = self._checked()
-            recipe = replace(self._recipe(), max_epochs=1, min_steps=0, incremental=True)
+            recipe = replace(recipe_of(self), max_epochs=1, min_steps=0, incremental=True)
             if not hasattr(self, "net_"):
                 preparation, data = self._read(X)
-                net = self._train(self._model(preparation, objectives), data, None, device, recipe)
+                model = self._model(preparation, objectives)
+                net = pretrain(self, model, data, None, device, recipe)
                 self._remember(net, preparation, device)
                 return self
             preparation = self.preparation_
@@ -316,9 +304,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             beginning = Beginning(
                 self.net_.weights(), self.net_.optimizer_.state_dict()["state"] or None
             )
-            net = self._train(
-                model, data, None, device, recipe, beginning=beginning, turn=self.n_iter_ + 1
-            )
+            turn = self.n_iter_ + 1
+            net = pretrain(self, model, data, None, device, recipe, beginning, turn)
             self._remember(net, preparation, device, self.history_)
         return self
 
@@ -373,68 +360,6 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             )
         return now
 
-    def _recipe(self) -> Recipe:
-        return Recipe(
-            max_epochs=self.max_epochs,
-            min_steps=self.min_steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_fraction=self.warmup_fraction,
-            patience=self.max_epochs,
-            scoring="loss",
-            n_average=1,
-            stop_early=False,
-            callbacks=tuple(self.callbacks or ()),
-            net_params=dict(self.net_params or {}),
-        )
-
-    def _train(
-        self,
-        model: dict[str, Any],
-        data: EventDataset,
-        held_out: EventDataset | None,
-        device: torch.device,
-        recipe: Recipe,
-        beginning: Beginning | None = None,
-        turn: int = 0,
-    ) -> PretrainingNet:
-        """One run from a seed, the ``turn``-th of this encoder."""
-        random = check_random_state(self.random_state)
-        if turn and isinstance(self.random_state, Integral):
-            random = np.random.RandomState([int(self.random_state), turn])
-        seed = int(random.randint(2**31 - 1))
-        folder = checkpoint_folder(self.checkpoint_dir)
-        checkpoint = None
-        if folder is not None:
-            start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
-            settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
-            checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
-        some = np.random.RandomState(seed).permutation(len(data))
-        with isolated_torch(seed, device, n_threads=N_THREADS):
-            net = train(
-                partial(Pretrainer, **model),
-                None,
-                data,
-                held_out,
-                recipe,
-                seed=seed,
-                device=device,
-                label=type(self).__name__ if self.verbose else None,
-                beginning=beginning,
-                checkpoint=checkpoint,
-                net_type=PretrainingNet,
-                observers={
-                    "parts": LossParts(),
-                    "representation": Representation(data.subset(np.sort(some[:N_WATCHED]))),
-                },
-            )
-        if net.interrupted_:
-            warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
-        net.prepare_for_prediction()
-        net.measure(data.subset(np.sort(some[:N_MEASURED])))
-        return net
-
     def _remember(
         self,
         net: PretrainingNet,
@@ -442,7 +367,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         device: torch.device,
         before: pd.DataFrame | None = None,
     ) -> None:
-        history = _history(net, before)
+        history = history_of_run(net, before)
         self.net_ = net
         self.preparation_ = preparation
         self.device_ = device
@@ -630,23 +555,6 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             )
         if self.n_iter_ != self.history_["epoch"].max():
             raise SaveFileError(f"Expected n_iter_ of the history. Got {self.n_iter_}.")
-
-
-def _history(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row for each epoch, after those of earlier runs."""
-    done = 0 if before is None else int(before["epoch"].max())
-    history = pd.DataFrame([dict(epoch) for epoch in net.history])
-    kept = [
-        name
-        for name in map(str, history)
-        if name.startswith(("train_", "valid_"))
-        and not name.endswith(("_batch_count", "_best", "_score"))
-    ]
-    kept += [name for name in ("effective_rank", "alignment", "uniformity") if name in history]
-    history = pd.concat(
-        [done + history["epoch"], history[kept], history["dur"].rename("seconds")], axis=1
-    )
-    return history if before is None else pd.concat([before, history], ignore_index=True)
 
 
 def _refuse_lost(embedded: NDArray) -> None:

@@ -1,0 +1,123 @@
+"""One run of pretraining: from an encoder's parameters and data to a trained net."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils import check_random_state
+
+from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._settings import checkpoint_folder
+from tawt_sklearn.objectives.pretraining import Pretrainer
+from tawt_sklearn.training.checkpoint import fingerprint
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
+from tawt_sklearn.training.seeding import isolated_torch
+from tawt_sklearn.training.trainer import Beginning, Recipe, train
+
+N_THREADS = 1
+"""Of pretraining, wherever it runs: how sums are split among threads is part of the result."""
+
+N_WATCHED = 256
+"""Rows whose embeddings are looked at after every epoch, for signs of collapse."""
+
+N_MEASURED = 2048
+"""Rows of which the mean and spread of the embedding are taken in the end."""
+
+
+def recipe_of(encoder: Any) -> Recipe:
+    """How the parameters say that an encoder is to be trained."""
+    return Recipe(
+        max_epochs=encoder.max_epochs,
+        min_steps=encoder.min_steps,
+        batch_size=encoder.batch_size,
+        learning_rate=encoder.learning_rate,
+        weight_decay=encoder.weight_decay,
+        warmup_fraction=encoder.warmup_fraction,
+        patience=encoder.max_epochs,
+        scoring="loss",
+        n_average=1,
+        stop_early=False,
+        callbacks=tuple(encoder.callbacks or ()),
+        net_params=dict(encoder.net_params or {}),
+    )
+
+
+def pretrain(
+    encoder: Any,
+    model: dict[str, Any],
+    data: EventDataset,
+    held_out: EventDataset | None,
+    device: torch.device,
+    recipe: Recipe,
+    beginning: Beginning | None = None,
+    turn: int = 0,
+) -> PretrainingNet:
+    """One run from a seed, the ``turn``-th of this encoder.
+
+    Parameters
+    ----------
+    model : dict
+        Keywords of :class:`Pretrainer`.
+    held_out : EventDataset, optional
+        Rows whose loss is recorded.
+    beginning : Beginning, optional
+        Where the run starts when not from nothing.
+    """
+    random = check_random_state(encoder.random_state)
+    if turn and isinstance(encoder.random_state, Integral):
+        random = np.random.RandomState([int(encoder.random_state), turn])
+    seed = int(random.randint(2**31 - 1))
+    folder = checkpoint_folder(encoder.checkpoint_dir)
+    checkpoint = None
+    if folder is not None:
+        start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
+        settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
+        checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
+    some = np.random.RandomState(seed).permutation(len(data))
+    with isolated_torch(seed, device, n_threads=N_THREADS):
+        net = train(
+            partial(Pretrainer, **model),
+            None,
+            data,
+            held_out,
+            recipe,
+            seed=seed,
+            device=device,
+            label=type(encoder).__name__ if encoder.verbose else None,
+            beginning=beginning,
+            checkpoint=checkpoint,
+            net_type=PretrainingNet,
+            observers={
+                "parts": LossParts(),
+                "representation": Representation(data.subset(np.sort(some[:N_WATCHED]))),
+            },
+        )
+    if net.interrupted_:
+        warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=5)
+    net.prepare_for_prediction()
+    net.measure(data.subset(np.sort(some[:N_MEASURED])))
+    return net
+
+
+def history_of_run(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for each epoch, after those of earlier runs."""
+    done = 0 if before is None else int(before["epoch"].max())
+    history = pd.DataFrame([dict(epoch) for epoch in net.history])
+    kept = [
+        name
+        for name in map(str, history)
+        if name.startswith(("train_", "valid_"))
+        and not name.endswith(("_batch_count", "_best", "_score"))
+    ]
+    kept += [name for name in ("effective_rank", "alignment", "uniformity") if name in history]
+    history = pd.concat(
+        [done + history["epoch"], history[kept], history["dur"].rename("seconds")], axis=1
+    )
+    return history if before is None else pd.concat([before, history], ignore_index=True)
