@@ -27,7 +27,12 @@ from tawt_sklearn.estimators._input import (
     require_events,
 )
 from tawt_sklearn.estimators._preparation import Preparation
-from tawt_sklearn.estimators._pretrained import Pretrained, check_shape, read_pretrained
+from tawt_sklearn.estimators._pretrained import (
+    Continued,
+    Pretrained,
+    check_shape,
+    read_pretrained,
+)
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.exceptions import DataError, SaveFileError
@@ -59,14 +64,14 @@ class Ready:
     preparation: Preparation
     target: Target
     data: EventDataset
-    pretrained: Pretrained | None = None
+    pretrained: Pretrained | Continued | None = None
 
 
 class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
     _parameter_constraints: dict[str, list[Any]] = CONSTRAINTS
-    _unsavable_params = ("callbacks", "net_params")
+    _unsavable_params = ("callbacks", "net_params", "pretrained")
     _local_params = ("checkpoint_dir",)
 
     target_: Target
@@ -175,7 +180,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             nets = plan.train(
                 ready.data,
                 held_out,
-                beginnings=self._beginnings(plan, optimizer=False) if going_on else None,
+                beginnings=None
+                if plan.head_only or not going_on
+                else self._beginnings(plan, optimizer=False),
                 watchers=watchers,
             )
             self.__dict__.update(self._state(ready, device, nets, going_on))
@@ -192,6 +199,11 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
+            if self.fine_tune == "head":
+                raise ValueError(
+                    'Expected fine_tune="full" or "gradual" in partial_fit. Got "head", which '
+                    "is solved from all labels at once: call fit with all of them."
+                )
             ready = self._make_ready(X, y, sample_weight, going_on=going_on, target=target)
             plan = self._plan(ready, device, has_validation=False)
             recipe = replace(plan.recipe, max_epochs=1, min_steps=0, n_average=1, incremental=True)
@@ -228,8 +240,10 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         """
         known = self.preparation_ if going_on else None
         frame, form = read_rows(self, X, known)
-        pretrained = None
-        if self.pretrained is not None:
+        pretrained: Pretrained | Continued | None = None
+        if going_on:
+            pretrained = self._continued()
+        elif self.pretrained is not None:
             pretrained = read_pretrained(self.pretrained)
             check_shape(self, pretrained)
             pretrained.preparation.check_form(form)
@@ -244,7 +258,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             target = self._known_target()
         else:
             require_events(frame)
-            known = None if pretrained is None else pretrained.preparation
+            known = pretrained.preparation if isinstance(pretrained, Pretrained) else None
         labels = self._check_labels(labels) if target is None else target.check(labels)
         rows, weights = distinct_rows(frame, labels, weights)
         frame, labels = frame.iloc[rows], labels[rows]
@@ -260,6 +274,18 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         data.weight = (weights / weights.mean()).astype(np.float32)
         # Once more, so that it does not matter whether the histories came as tokens.
         return Ready(known, target, data.subset(data.canonical_order()), pretrained)
+
+    def _continued(self) -> Continued | None:
+        """What of the last fit was pretrained, to go on with: all of it, or nothing."""
+        if self.nets_[0].module.keywords.get("pooling") is not None:
+            return Continued(self.nets_[0])
+        if self.pretrained is not None:
+            raise ValueError(
+                "Expected no pretrained encoder to go on from a fit that started from nothing. "
+                f"Got pretrained={type(self.pretrained).__name__}. Set pretrained=None, or "
+                "warm_start=False to start anew from the encoder."
+            )
+        return None
 
     def _validation_data(self, X_val: Any, y_val: Any, ready: Ready) -> EventDataset | None:
         if (X_val is None) != (y_val is None):
@@ -354,21 +380,24 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:
         """The members of the last fit as the starting points of this one."""
-        if len(self.nets_) != len(plan.seeds):
+        nets = self.nets_
+        if len(nets) == 1 and plan.pretrained is not None:
+            nets = nets * len(plan.seeds)  # of a head alone there is one
+        if len(nets) != len(plan.seeds):
             raise ValueError(
                 f"Expected n_ensemble={len(self.nets_)}, the number of members of the last fit, to "
                 f"go on with them. Got {len(plan.seeds)}. Set warm_start=False to start anew."
             )
         before, now = self.nets_[0].module.keywords["backbone"], plan.model["backbone"]
         shapes = now.keys() - {"dropout"}
-        if changed := sorted(name for name in shapes if now[name] != before[name]):
+        if changed := sorted(name for name in shapes if now[name] != before.get(name)):
             raise ValueError(
                 "Expected the architecture of the last fit to go on with its networks. Got other "
                 f"values of {', '.join(changed)}. Set warm_start=False to start anew."
             )
         return [
             Beginning(net.weights(), net.optimizer_.state_dict()["state"] if optimizer else None)
-            for net in self.nets_
+            for net in nets
         ]
 
     def _state(
@@ -398,6 +427,22 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "times and values are. Scale them."
             )
         return answers
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as scikit-learn does, but for those of a pretrained encoder.
+
+        Raises
+        ------
+        ValueError
+            ``pretrained__...``: an encoder keeps the parameters that it was pretrained with.
+        """
+        if inner := [name for name in params if name.startswith("pretrained__")]:
+            raise ValueError(
+                "Expected parameters of this estimator: the encoder is shared, and has been "
+                f"pretrained with its own. Got {inner[0]!r}. Pretrain another encoder and pass it "
+                "as pretrained (in a param_grid within FrozenEstimator)."
+            )
+        return super().set_params(**params)
 
     def __sklearn_clone__(self) -> Self:
         """An unfitted copy that shares the pretrained encoder, which a clone would empty."""

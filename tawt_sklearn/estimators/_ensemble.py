@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
-from tawt_sklearn.estimators._pretrained import Pretrained
+from tawt_sklearn.estimators._pretrained import Continued, Pretrained
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.supervised import Target
@@ -47,7 +47,7 @@ class Ensemble:
     checkpoint_dir : Path, optional
     title : str, optional
         What progress bars are called; None shows none.
-    pretrained : Pretrained, optional
+    pretrained : Pretrained or Continued, optional
         Where members start, with a linear model on its embeddings as the head.
     head_only : bool
         Whether that is all.
@@ -62,7 +62,7 @@ class Ensemble:
     n_jobs: int | None = None
     checkpoint_dir: Path | None = None
     title: str | None = None
-    pretrained: Pretrained | None = None
+    pretrained: Pretrained | Continued | None = None
     head_only: bool = False
 
     def train(
@@ -168,7 +168,7 @@ class Ensemble:
         if self.head_only and beginning is not None:
             with isolated_torch(seed, self.device, n_threads=1):
                 return untrained(
-                    make_module, self.target, data, beginning, self.device
+                    make_module, self.target, data, held_out, beginning, self.device
                 ).prepare_for_prediction()
         checkpoint = None
         if self.checkpoint_dir is not None:

@@ -23,6 +23,11 @@ def add_codes(encoder: Any, codes: Any, init: str, like: Mapping[Any, Any] | Non
     """Grow the sequencer and the network of a fitted encoder in place."""
     if init not in INITS:
         raise ValueError(f"Expected init to be one of {', '.join(INITS)}. Got {init!r}.")
+    if like is not None and not isinstance(like, Mapping):
+        raise TypeError(
+            'Expected like to map new codes to known ones, such as {"new": "old"}. Got '
+            f"{type(like).__name__}."
+        )
     before: Preparation = encoder.preparation_
     sequencer = before.sequencer
     if isinstance(codes, TripletSequencer):

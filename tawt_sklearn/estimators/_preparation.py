@@ -128,7 +128,7 @@ class Preparation:
                 "Expected tokenised histories, as in fit. Got raw ones. Put the TripletSequencer "
                 "and this estimator into one Pipeline, so that the same steps run each time."
             )
-        elif not self._knows(Vocabulary.from_json(vocabulary)):
+        elif not self.knows(Vocabulary.from_json(vocabulary)):
             raise DataError(
                 "Expected histories tokenised with the vocabulary seen in fit. Got ones of "
                 "another vocabulary: transform them with the same fitted TripletSequencer."
@@ -136,7 +136,7 @@ class Preparation:
         _refuse_missing(frame, name)
         return self._dataset(frame)
 
-    def _knows(self, vocabulary: Vocabulary) -> bool:
+    def knows(self, vocabulary: Vocabulary) -> bool:
         """Whether tokens of that vocabulary mean here what they mean there."""
         return vocabulary == self.vocabulary or self.vocabulary.extends(vocabulary)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import Tensor
@@ -19,6 +20,7 @@ from tawt_sklearn.objectives.probe import probe
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
 
@@ -62,13 +64,11 @@ class Pretrained:
         encoder = self.net.weights()
         center, spread = encoder["center"], encoder["spread"]
         embedding = (self.net.embeddings(data) - center.numpy()) / spread.numpy()
-        coef, intercept = probe(embedding, target, data.target, data.weight, seed)
         weights: dict[str, Tensor] = {
             "hide.edges": encoder["space.edges"],
             "head.center": center,
             "head.spread": spread,
-            "head.scores.weight": torch.from_numpy(coef.astype(np.float32)),
-            "head.scores.bias": torch.from_numpy(intercept.astype(np.float32)),
+            **_solved(embedding, data, target, seed),
         }
         for name, tensor in encoder.items():
             part, _, rest = name.partition(".")
@@ -77,6 +77,38 @@ class Pretrained:
             elif part == "pooling":
                 weights[f"readout.{rest}"] = tensor
         return Beginning(weights)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A predictor that was fine-tuned before, whose head is to be solved anew."""
+
+    net: EventNet
+
+    def model(self, dropout: float) -> dict[str, Any]:
+        """Keywords of the predictor that there is."""
+        built = self.net.module.keywords
+        return {
+            "backbone": {**built["backbone"], "dropout": dropout},
+            "pooling": built["pooling"],
+            "d_embedding": built["d_embedding"],
+        }
+
+    def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
+        """Its weights, and a linear model on its embeddings."""
+        weights = self.net.weights()
+        center, spread = weights["head.center"].numpy(), weights["head.spread"].numpy()
+        embedding = (self.net.features(data) - center) / spread
+        return Beginning(weights | _solved(embedding, data, target, seed))
+
+
+def _solved(embedding: NDArray, data: EventDataset, target: Target, seed: int) -> dict[str, Tensor]:
+    """Weights of a linear head on standardised embeddings (n, d)."""
+    coef, intercept = probe(embedding, target, data.target, data.weight, seed)
+    return {
+        "head.scores.weight": torch.from_numpy(coef.astype(np.float32)),
+        "head.scores.bias": torch.from_numpy(intercept.astype(np.float32)),
+    }
 
 
 def read_pretrained(given: Any) -> Pretrained:
@@ -120,9 +152,23 @@ def read_pretrained(given: Any) -> Pretrained:
             "path of a saved encoder."
         )
     preparation = found.preparation_
+    if sequencer is not None:
+        _check_sequencer(sequencer, preparation)
     if preparation.sequencer is None and sequencer is not None:
         preparation = replace(preparation, sequencer=sequencer)
     return Pretrained(preparation, found.net_)
+
+
+def _check_sequencer(sequencer: TripletSequencer, preparation: Preparation) -> None:
+    """Refuse a sequencer that does not make the tokens that the encoder knows."""
+    vocabulary = getattr(sequencer, "vocabulary_", None)
+    if vocabulary is None or not preparation.knows(vocabulary):
+        state = "is not fitted" if vocabulary is None else "has another vocabulary"
+        raise ValueError(
+            "Expected the pipeline's TripletSequencer to be the one that the encoder was "
+            f"pretrained with. Got one that {state}. Fit the pipeline as a whole; after "
+            "sequencer.add_codes call encoder.add_codes(sequencer)."
+        )
 
 
 def _thawed(estimator: Any) -> Any:

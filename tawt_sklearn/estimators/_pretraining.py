@@ -76,7 +76,7 @@ def pretrain(
     seed = int(random.randint(2**31 - 1))
     folder = checkpoint_folder(encoder.checkpoint_dir)
     checkpoint = None
-    if folder is not None:
+    if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
         settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
         checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
@@ -102,7 +102,8 @@ def pretrain(
     if net.interrupted_:
         warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=5)
     net.prepare_for_prediction()
-    net.measure(data.subset(np.sort(some[:N_MEASURED])))
+    if beginning is None:  # later runs may see a few odd rows only
+        net.measure(data.subset(np.sort(some[:N_MEASURED])))
     return net
 
 

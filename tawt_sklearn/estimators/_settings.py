@@ -94,6 +94,18 @@ def check_settings(estimator: Any) -> None:
                 "Expected callbacks to hold skorch callbacks or pairs (name, callback). "
                 f"Got {given!r}. Callbacks of scikit-learn go to set_callbacks."
             )
+    if getattr(estimator, "pretrained", None) is None and not hasattr(estimator, "nets_"):
+        alone = estimator.get_params(deep=False)
+        if alone.get("fine_tune", "full") != "full" or alone.get("encoder_learning_rate"):
+            raise ValueError(
+                "Expected pretrained to be given together with fine_tune or encoder_learning_rate. "
+                "Got none. Pass a fitted TimeAwareEncoder, or leave them at their defaults."
+            )
+    if getattr(estimator, "loss", None) == "huber" and estimator.fine_tune == "head":
+        raise ValueError(
+            'Expected loss="squared_error" with fine_tune="head", which solves a ridge regression. '
+            'Got loss="huber". Take fine_tune="full".'
+        )
     if taken := sorted((BUILT_HERE | set(OWN_NAMES)) & set(estimator.net_params or {})):
         instead = sorted({OWN_NAMES[name] for name in taken if name in OWN_NAMES})
         use = f" Use the parameters {', '.join(instead)}." if instead else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,8 @@ def reconstruction(
 ) -> pd.DataFrame:
     """The same histories with numbers and categories that were rebuilt from the other events."""
     task = _rebuilder(encoder.net_.module_)
-    if n_passes < 2:
-        raise ValueError(f"Expected n_passes of 2 or more. Got {n_passes}: nothing would be seen.")
+    if not isinstance(n_passes, Integral) or n_passes < 2:
+        raise ValueError(f"Expected n_passes to be an integer of 2 or more. Got {n_passes!r}.")
     events = data.events
     E = len(events.time)
     group = np.random.RandomState(HELD_OUT_SEED).permutation(E) % n_passes
@@ -98,8 +99,10 @@ def reconstruction(
         for position, numbers, names in encoder.net_.each_chunk(data, ask):
             value[position], category[position] = numbers, names
     value[np.isnan(events.value)] = np.nan
+    if not task.settings.value:
+        value[:] = np.nan
     text = None
-    if events.text is not None:
+    if events.text is not None and task.settings.category:
         text = np.where(events.text >= 0, category, -1).astype(events.text.dtype)
     name = encoder.preparation_.events_name
     tokens = frame.copy(deep=False)
@@ -111,7 +114,7 @@ def reconstruction(
 
 def _rebuilder(module: Pretrainer) -> MaskedTask:
     for task in module.tasks.values():
-        if isinstance(task, MaskedTask) and task.settings.value:
+        if isinstance(task, MaskedTask) and (task.settings.value or task.settings.category):
             return task
     raise ValueError(
         "Expected an encoder that has learned to rebuild events. Got one whose objective has no "
@@ -130,9 +133,11 @@ def _rebuilt(
     query = decoder.query(encoded, moment, truth.row, truth.code)
     numbers = decoder.values(query, truth.code)
     scores, owner, category = decoder.category_scores(query, truth.code)
+    unknown = category == decoder.space.category_offsets[truth.code[owner]]
+    scores = scores.masked_fill(unknown, -torch.inf)  # "[UNK]" is nothing to fill in
     N = truth.n_events
     best = scores.new_full((N,), -torch.inf).scatter_reduce(0, owner, scores, "amax")
-    winner = torch.zeros(N, dtype=torch.int64, device=batch.device)
-    won = scores == best[owner]
+    winner = torch.full((N,), -1, device=batch.device)
+    won = (scores == best[owner]) & ~unknown
     winner[owner[won]] = category[won]
     return numbers.float().cpu().numpy(), winner.cpu().numpy()

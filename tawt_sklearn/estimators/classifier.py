@@ -61,14 +61,15 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
-        file with an encoder.  It brings its vocabulary, scaling and shape; parameters of the
-        shape are not used then.  ``clone`` keeps it as it is, and so do searches and pipelines.
-        Among the values of a ``param_grid`` wrap it in ``FrozenEstimator``.
+        file with an encoder.  It brings its vocabulary, scaling and shape: leave parameters of
+        the shape at their defaults.  ``clone`` keeps it as it is, and so do searches and
+        pipelines.  Among the values of a ``param_grid`` wrap it in ``FrozenEstimator``.
     fine_tune : {"full", "head", "gradual"}, default="full"
         What is learned from labels, given a pretrained encoder.  All of it starts from a
         regularised linear model on the embeddings, whose strength cross-validation on the labels
-        chooses.  ``"head"`` leaves it at that; ``"full"`` goes on with all layers, ``"gradual"``
-        with one layer after the other.
+        chooses.  ``"head"`` leaves it at that: one member, no epochs, no hold-out and no callbacks;
+        ``"full"`` goes on with all layers, ``"gradual"`` with one layer after the other, as far as
+        the epochs allow.
     encoder_learning_rate : float, default=None
         Highest learning rate of the pretrained layers; None is ``learning_rate``.  With fewer
         than 800 labels both are lowered in proportion.

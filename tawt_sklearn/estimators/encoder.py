@@ -446,7 +446,9 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the objective of histories that were not trained on; larger is better.
 
-        Masks and views are the same in every call.
+        Masks and views are the same in every call.  Rows are judged 64 at a time, whatever
+        ``batch_size`` is; a contrastive objective compares the rows of such a batch with each
+        other, and says nothing of a few rows.
 
         Parameters
         ----------
@@ -454,7 +456,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         y : ignored
         """
         data = self._dataset(X)
-        return -self.net_.losses(data, self.batch_size)["loss"]
+        return -self.net_.losses(data)["loss"]
 
     def _rows(self, X: Any) -> tuple[pd.DataFrame, EventDataset]:
         check_is_fitted(self)

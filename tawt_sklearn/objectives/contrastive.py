@@ -22,6 +22,7 @@ from tawt_sklearn.objectives.augmentations import (
     between,
     extent,
 )
+from tawt_sklearn.objectives.masking import as_parts
 
 CUT = (0.25, 0.75)
 """Halves meet at a moment drawn uniformly between these shares of a history's duration."""
@@ -72,6 +73,8 @@ class Contrastive:
     name = "contrastive"
 
     def __post_init__(self) -> None:
+        parts = as_parts("augmentations", self.augmentations)
+        object.__setattr__(self, "augmentations", parts)
         if self.pairs not in ("views", "halves"):
             raise ValueError(f'Expected pairs to be "views" or "halves". Got {self.pairs!r}.')
         if not 0 < self.temperature < float("inf"):

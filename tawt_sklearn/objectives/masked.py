@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,15 @@ from torch import Tensor, nn
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import EventDecoder, SummaryDecoder
 from tawt_sklearn.nn.space import Space
-from tawt_sklearn.objectives.masking import Hidden, HideCodes, HideEvents, HideWindows, Mask, hide
+from tawt_sklearn.objectives.masking import (
+    Hidden,
+    HideCodes,
+    HideEvents,
+    HideWindows,
+    Mask,
+    as_parts,
+    hide,
+)
 from tawt_sklearn.objectives.summary import SUMMARY_WIDTH, summary_targets
 
 MAX_SCORED = 512
@@ -66,13 +75,14 @@ class MaskedReconstruction:
     name = "masked"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "masks", as_parts("masks", self.masks))
         if self.error not in ("huber", "squared"):
             raise ValueError(f'Expected error to be "huber" or "squared". Got {self.error!r}.')
         weights = (self.value, self.category, self.code, self.presence, self.summary)
         if min(weights) < 0 or not max(weights) > 0:
             raise ValueError(f"Expected weights of 0 or more, one of them positive. Got {weights}.")
-        if self.n_decoded < 1:
-            raise ValueError(f"Expected n_decoded of 1 or more. Got {self.n_decoded}.")
+        if not isinstance(self.n_decoded, Integral) or self.n_decoded < 1:
+            raise ValueError(f"Expected n_decoded of 1 or more. Got {self.n_decoded!r}.")
 
     def build(self, space: Space, d_model: int, d_embedding: int) -> MaskedTask:
         return MaskedTask(self, space, d_model, d_embedding)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from numbers import Real
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,7 +66,24 @@ def varying(n_rows: int, n: int, mean_rate: float, device: torch.device) -> Tens
     return torch.rand(n_rows, n, device=device) < rate
 
 
+def as_parts(what: str, given: Any) -> tuple[Any, ...]:
+    """Masks or augmentations as a tuple, each of which can be called.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(given, list | tuple) or not all(map(callable, given)):
+        raise TypeError(
+            f"Expected {what} to be a tuple of objects such as those of tawt_sklearn.objectives. "
+            f"Got {given!r}."
+        )
+    return tuple(given)
+
+
 def _check_rate(rate: float, largest: float) -> None:
+    if not isinstance(rate, Real):
+        raise TypeError(f"Expected a rate from 0 to {largest}. Got {rate!r}.")
     if not 0 <= rate <= largest:
         raise ValueError(f"Expected a rate from 0 to {largest}. Got {rate!r}.")
 

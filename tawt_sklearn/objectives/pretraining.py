@@ -164,10 +164,18 @@ class Pretrainer(nn.Module):
 
     def forward(self, batch: EventBatch) -> dict[str, Tensor]:
         """Parts of the loss, by name; their sum is what is minimised."""
-        parts = {}
+        parts: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
             for part, loss in task(self.encode, batch).items():
-                parts[name if part == name else f"{name}_{part}"] = self.weights[name] * loss
+                title = name if part == name else f"{name}_{part}"
+                if title in parts or title == "loss":
+                    raise ValueError(
+                        f"Expected parts of the loss with names of their own. Got {title!r} twice "
+                        "or in place of the total. Rename the objective or its part."
+                    )
+                parts[title] = self.weights[name] * loss
+        if not parts:
+            raise ValueError("Expected objectives to return parts of a loss. Got none.")
         return parts
 
     def embed(self, batch: EventBatch) -> Tensor:

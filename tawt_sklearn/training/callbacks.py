@@ -140,7 +140,8 @@ class GradualUnfreezing(Callback):
             parameter.requires_grad_(stage >= n_stages)
         for block in layers[len(layers) - min(stage, len(layers)) :]:
             block.requires_grad_(True)
-        backbone.norm.requires_grad_(stage >= 1)
+        for last in (backbone.norm, net.module_.readout):
+            last.requires_grad_(stage >= 1)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         net.module_.requires_grad_(True)

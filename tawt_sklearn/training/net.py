@@ -41,7 +41,7 @@ class EventNet(NeuralNet):
     *args, **kwargs
         As for :class:`skorch.NeuralNet`.
     encoder_lr : float, optional
-        Learning rate of the backbone, if it is not that of the rest.
+        Learning rate of what was pretrained, if it is not that of the head.
 
     Attributes
     ----------
@@ -123,8 +123,8 @@ class EventNet(NeuralNet):
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         decay = kwargs.pop("weight_decay", 0.0)
         parameters = [(n, p) for n, p in self.module_.named_parameters() if p.requires_grad]
-        encoder = [(n, p) for n, p in parameters if n.startswith("backbone.")]
-        head = [(n, p) for n, p in parameters if not n.startswith("backbone.")]
+        encoder = [(n, p) for n, p in parameters if not n.startswith("head.")]
+        head = [(n, p) for n, p in parameters if n.startswith("head.")]
         parts: list[tuple[Any, float | None]] = [(parameters, None)]
         if self.encoder_lr is not None:
             parts = [(encoder, self.encoder_lr), (head, None)]
@@ -202,6 +202,18 @@ class EventNet(NeuralNet):
         net.module_.load_state_dict(weights)
         net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
         return net.prepare_for_prediction()
+
+    def features(self, dataset: EventDataset) -> NDArray[np.float64]:
+        """What the head gets of every row (n, d)."""
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+        parts = []
+        with torch.inference_mode():
+            for first in range(0, len(dataset), CHUNK):
+                batch = dataset.batch(np.arange(first, min(first + CHUNK, len(dataset))))
+                encoded = module.backbone(batch.to(self.module_device, dtype))
+                parts.append(module.readout(encoded).cpu().double())
+        return torch.cat(parts).numpy()
 
     def decision(self, dataset: EventDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""

@@ -77,18 +77,19 @@ class PretrainingNet(EventNet):
         embedded = torch.from_numpy(self.embeddings(dataset)).double()
         spread = embedded.std(0, correction=0)
         # A direction without any spread stays without influence, rather than get all of it.
-        spread = torch.where(spread > 1e-3 * spread.max(), spread, spread.max().clamp(min=1e-6))
+        largest = spread.max() if spread.max() > 1e-6 else 1.0
+        spread = torch.where(spread > 1e-3 * largest, spread, largest)
         self.module_.center.copy_(embedded.mean(0))
         self.module_.spread.copy_(spread)
 
-    def losses(self, dataset: EventDataset, batch_size: int) -> dict[str, float]:
+    def losses(self, dataset: EventDataset) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
         totals: dict[str, float] = {}
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
         with isolated_torch(HELD_OUT_SEED, self.module_device, 1), torch.inference_mode():
-            for first in range(0, len(dataset), batch_size):
-                rows = np.arange(first, min(first + batch_size, len(dataset)))
+            for first in range(0, len(dataset), CHUNK):
+                rows = np.arange(first, min(first + CHUNK, len(dataset)))
                 batch = dataset.batch(rows).to(self.module_device, dtype)
                 for part, loss in module(batch).items():
                     totals[part] = totals.get(part, 0.0) + float(loss) * len(rows) / len(dataset)

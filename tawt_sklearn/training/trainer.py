@@ -30,7 +30,7 @@ from tawt_sklearn.training.callbacks import (
 )
 from tawt_sklearn.training.checkpoint import Checkpoint
 from tawt_sklearn.training.dataset import EventDataset, whole_batch
-from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.net import CHUNK, EventNet
 from tawt_sklearn.training.schedule import FollowSchedule, WarmupCosine
 
 
@@ -156,7 +156,7 @@ def train(
         "iterator_train__generator": generator,
         "iterator_valid": DataLoader,
         "iterator_valid__collate_fn": whole_batch,
-        "iterator_valid__batch_size": 256,
+        "iterator_valid__batch_size": 256 if target is not None else CHUNK,
         "iterator_valid__generator": torch.Generator(),  # else torch's, which dropout draws from
         "train_split": None if held_out is None else predefined_split(held_out),
         "callbacks": [*ours, *watching, *recipe.callbacks, *last],
@@ -197,6 +197,7 @@ def untrained(
     make_module: Callable[[], nn.Module],
     target: Target,
     data: EventDataset,
+    held_out: EventDataset | None,
     beginning: Beginning,
     device: torch.device,
 ) -> EventNet:
@@ -215,12 +216,13 @@ def untrained(
         device=str(device),
     ).initialize()
     net.module_.load_state_dict(beginning.weights)
-    total = 0.0
-    for batch in net.get_iterator(data, training=False):
-        total += float(net.validation_step(batch)["loss"]) * len(batch[0])
     net.history.new_epoch()
     net.history.record("epoch", 1)
-    net.history.record("train_loss", total / len(data))
+    for name, rows in (("train_loss", data), ("valid_loss", held_out)):
+        if rows is not None:
+            batches = net.get_iterator(rows, training=False)
+            total = sum(float(net.validation_step(b)["loss"]) * len(b[0]) for b in batches)
+            net.history.record(name, total / len(rows))
     net.history.record("dur", time.perf_counter() - start)
     return net
 
