@@ -102,7 +102,9 @@ def reconstruction(
     if not task.settings.value:
         value[:] = np.nan
     text = None
-    if events.text is not None and task.settings.category:
+    if events.text is not None:
+        if not task.settings.category:
+            category[:] = -1
         text = np.where(events.text >= 0, category, -1).astype(events.text.dtype)
     name = encoder.preparation_.events_name
     tokens = frame.copy(deep=False)

@@ -215,7 +215,7 @@ def test_a_reconstruction_of_tokens_gives_tokens(rebuilder, histories):
 def test_a_reconstruction_needs_something_that_rebuilds(X, encoder):
     with pytest.raises(ValueError, match='learned to rebuild.*objective="masked"'):
         make(objective="contrastive").fit(X).reconstruct(X)
-    with pytest.raises(ValueError, match="n_passes of 2 or more. Got 1"):
+    with pytest.raises(ValueError, match="n_passes to be an integer of 2 or more. Got 1"):
         encoder.reconstruct(X, n_passes=1)
     assert len(encoder.reconstruct(X, n_passes=2)) == len(X)
 
