@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -436,12 +437,16 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         ValueError
             ``pretrained__...``: an encoder keeps the parameters that it was pretrained with.
         """
-        if inner := [name for name in params if name.startswith("pretrained__")]:
+        now = self.get_params()
+        inner = {name for name in params if name.startswith("pretrained__") and name in now}
+        changed = [name for name in inner if joblib.hash(params[name]) != joblib.hash(now[name])]
+        if odd := [name for name in changed if np.ndim(params[name]) or params[name] != now[name]]:
             raise ValueError(
                 "Expected parameters of this estimator: the encoder is shared, and has been "
-                f"pretrained with its own. Got {inner[0]!r}. Pretrain another encoder and pass it "
+                f"pretrained with its own. Got {min(odd)!r}. Pretrain another encoder and pass it "
                 "as pretrained (in a param_grid within FrozenEstimator)."
             )
+        params = {name: value for name, value in params.items() if name not in inner}
         return super().set_params(**params)
 
     def __sklearn_clone__(self) -> Self:
