@@ -63,8 +63,8 @@ print(encoder.history_[["epoch", "train_loss", "effective_rank"]].iloc[[0, -1]].
 # ----------
 # ``fine_tune="head"`` keeps the encoder and learns a linear model on its embeddings;
 # ``fine_tune="full"`` goes on from there with all layers.  The network from scratch gets a quarter
-# of its usual steps, at a higher learning rate; with all 300 it does a little better.  All methods get
-# the same labels.
+# of its usual steps, at a higher learning rate; with all 300 it does a little better.  All methods
+# get the same labels.
 
 
 def models(seed: int) -> dict:
