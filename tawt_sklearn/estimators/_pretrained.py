@@ -52,12 +52,7 @@ class Pretrained:
 
     def model(self, dropout: float) -> dict[str, Any]:
         """Keywords of the predictor that the encoder decides."""
-        built = self.net.module.keywords
-        return {
-            "backbone": {**built["backbone"], "dropout": dropout},
-            "pooling": built["pooling"],
-            "d_embedding": built["d_embedding"],
-        }
+        return _shape(self.net, dropout)
 
     def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
         """Weights of a predictor: those of the encoder, and a linear model on its embeddings."""
@@ -87,12 +82,7 @@ class Continued:
 
     def model(self, dropout: float) -> dict[str, Any]:
         """Keywords of the predictor that there is."""
-        built = self.net.module.keywords
-        return {
-            "backbone": {**built["backbone"], "dropout": dropout},
-            "pooling": built["pooling"],
-            "d_embedding": built["d_embedding"],
-        }
+        return _shape(self.net, dropout)
 
     def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
         """Its weights, and a linear model on its embeddings."""
@@ -100,6 +90,16 @@ class Continued:
         center, spread = weights["head.center"].numpy(), weights["head.spread"].numpy()
         embedding = (self.net.features(data) - center) / spread
         return Beginning(weights | _solved(embedding, data, target, seed))
+
+
+def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
+    """Keywords of a predictor on the backbone and the pooling of a net."""
+    built = net.module.keywords
+    return {
+        "backbone": {**built["backbone"], "dropout": dropout},
+        "pooling": built["pooling"],
+        "d_embedding": built["d_embedding"],
+    }
 
 
 def _solved(embedding: NDArray, data: EventDataset, target: Target, seed: int) -> dict[str, Tensor]:

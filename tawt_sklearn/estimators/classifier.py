@@ -18,6 +18,7 @@ from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
 from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._pretrained import Continued
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
@@ -420,6 +421,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
         No rows if training was interrupted.
         """
+        if isinstance(plan.pretrained, Continued):
+            raise ValueError(
+                "Expected calibrate=False to go on from networks that were fine-tuned before. Got "
+                "calibrate=True: they have seen the rows that calibration would hold out. Set "
+                "warm_start=False, or use CalibratedClassifierCV with other rows."
+            )
         data = ready.data
         plan = replace(plan, title=None, recipe=replace(plan.recipe, callbacks=()))
         fold = folds(ready.target.strata(data.target), np.random.RandomState(plan.seeds[0]))

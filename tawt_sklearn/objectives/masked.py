@@ -43,8 +43,7 @@ class MaskedReconstruction:
     - a *summary*: the statistics of each code over the whole history, hidden events included,
       from the embedding of the row alone.  It is what makes an embedding hold a history.
 
-    Parts that can be hidden together and parts that pass through the embedding need each other:
-    see the ablations in ``benchmarks/quality/pretraining.py``.
+    ``benchmarks/quality/pretraining.py`` leaves out one part or one mask after the other.
 
     Parameters
     ----------

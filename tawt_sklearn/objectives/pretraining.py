@@ -147,15 +147,19 @@ class Pretrainer(nn.Module):
         shape = (backbone["n_codes"], self.backbone.places.n_usual, d_model)
         patching = backbone.get("patching", "dual")
         self.pooling = Pooling(pooling, *shape, patching, d_embedding)
-        self.narrow = self.pooling
         if pooling == "codes":
-            self.narrow = Pooling("codewise", *shape, patching, d_embedding)
+            self.codewise = Pooling("codewise", *shape, patching, d_embedding)
         self.tasks = nn.ModuleDict(
             {one.name: one.build(self.space, d_model, self.narrow.d_out) for one, _ in objectives}
         )
         self.weights = {one.name: weight for one, weight in objectives}
         self.register_buffer("center", torch.zeros(self.pooling.d_out))
         self.register_buffer("spread", torch.ones(self.pooling.d_out))
+
+    @property
+    def narrow(self) -> Pooling:
+        """The embedding that the objectives see."""
+        return self.codewise if self.pooling.how == "codes" else self.pooling
 
     def encode(self, batch: EventBatch) -> tuple[Encoded, Tensor]:
         """Patches, and what the objectives see as the embedding of each row."""

@@ -250,3 +250,14 @@ def test_a_known_category_is_filled_in_for_every_event_with_one(encoder, X):
     rebuilt = encoder.reconstruct(X)["events"].array
     named = X["events"].array.text >= 0
     assert (rebuilt.text[named] >= 0).all()
+
+
+def test_calibration_does_not_hold_out_rows_that_the_networks_have_seen(encoder, X, y):
+    model = tune(encoder, fine_tune="head", warm_start=True, calibrate=True).fit(X, y)
+    with pytest.raises(ValueError, match="they have seen the rows"):
+        model.fit(X, y)
+
+
+def test_no_weight_is_saved_twice(encoder):
+    weights = encoder.net_._to_saved()["weights"]
+    assert not any(name.startswith("narrow.") for name in weights)
