@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--poolings", nargs="+", default=["codewise", "codes"])
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1, help="threads of pretraining")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -63,7 +64,7 @@ def main() -> None:
     features = {"summaries": EventSummarizer(windows=(None, 24.0, 8.0))}
     for pooling in options.poolings:
         features[f"embeddings, pooling={pooling!r}"] = TimeAwareEncoder(
-            pooling=pooling, max_epochs=options.epochs, random_state=0
+            pooling=pooling, max_epochs=options.epochs, n_jobs=options.jobs, random_state=0
         )
     rows = []
     for name, transformer in features.items():

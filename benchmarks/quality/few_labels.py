@@ -90,7 +90,7 @@ class Cohort:
         if self.encoder_file is not None and self.encoder_file.exists():
             encoder = TimeAwareEncoder.load(self.encoder_file)
         else:
-            encoder = TimeAwareEncoder(random_state=0)
+            encoder = TimeAwareEncoder(n_jobs=self.n_jobs, random_state=0)
             if self.epochs is not None:
                 encoder.set_params(max_epochs=self.epochs)
             start = time.perf_counter()
@@ -331,7 +331,7 @@ class Results:
     def check_encoder(self, encoder: Any) -> None:
         """Refuse to put the cells of two encoders into one table."""
         params = encoder.get_params(deep=False)
-        for name in ("device", "verbose", "callbacks"):  # where and how loud, not what
+        for name in ("device", "n_jobs", "verbose", "callbacks"):  # where and how loud, not what
             params.pop(name, None)
         found = {
             "parameters": {name: repr(value) for name, value in sorted(params.items())},

@@ -145,7 +145,13 @@ def measure(
 def described(encoder: TimeAwareEncoder) -> dict[str, str]:
     """What was trained, to be compared with that of another day."""
     params = encoder.get_params(deep=False)
-    for name in ("device", "verbose", "callbacks", "checkpoint_dir"):  # where and how loud
+    for name in (
+        "device",
+        "n_jobs",
+        "verbose",
+        "callbacks",
+        "checkpoint_dir",
+    ):  # where and how loud
         params.pop(name)
     return {name: repr(value) for name, value in sorted(params.items())}
 
@@ -246,7 +252,7 @@ def main() -> None:
         if name not in options.only or name in options.skip:
             continue
         encoder = TimeAwareEncoder(**({"random_state": 0} | base | params))
-        encoder.set_params(checkpoint_dir=options.checkpoints)
+        encoder.set_params(checkpoint_dir=options.checkpoints, n_jobs=options.jobs)
         if results.has(name, encoder):
             continue
         results.add(name, measure(encoder, X, y, options.jobs))

@@ -3,10 +3,12 @@
     python benchmarks/speed/pretraining.py             # simulated stays
     python benchmarks/speed/pretraining.py --physionet # sets a and b of PhysioNet 2012
 
-The seconds of an epoch are the median over epochs; 20 epochs is what ``TimeAwareEncoder`` does by
-default.  ``transform`` is timed on raw histories, tokenisation included.  Beside it, in the same
-run, the supervised training of the same network, and a plain padded ``nn.TransformerEncoder`` over
-events of the same width and depth (``benchmarks/speed/training.py``).
+Pretraining with one thread and with one for each core (``n_jobs``), which is of use where nothing
+else runs.  The seconds of an epoch are the median over epochs; 20 epochs is what
+``TimeAwareEncoder`` does by default.  ``transform`` is timed on raw histories, tokenisation
+included.  Beside it, in the same run, the supervised training of the same network, and a plain
+padded ``nn.TransformerEncoder`` over events of the same width and depth
+(``benchmarks/speed/training.py``).
 """
 
 from __future__ import annotations
@@ -45,20 +47,25 @@ def main() -> None:
     n_events = int(X["events"].events.lengths.sum())
     print(f"{len(X)} stays, {n_events:,} events, d_model=48, 2 layers, {os.cpu_count()} cores")
 
-    start = time.perf_counter()
-    encoder = TimeAwareEncoder(max_epochs=options.epochs, min_steps=0, random_state=0).fit(X)
-    fit = time.perf_counter() - start
-    epoch = encoder.history_["seconds"].median()
-    around = fit - encoder.history_["seconds"].sum()
-    print(
-        f"pretraining: {epoch:.1f} s an epoch, {n_events / epoch:,.0f} events/s; tokenisation and"
-    )
-    print(f"the rest {around:.1f} s; 20 epochs take {20 * epoch + around:.0f} s")
+    for n_jobs in sorted({os.cpu_count() or 1, 1}, reverse=True):
+        start = time.perf_counter()
+        encoder = TimeAwareEncoder(
+            max_epochs=options.epochs, min_steps=0, n_jobs=n_jobs, random_state=0
+        ).fit(X)
+        fit = time.perf_counter() - start
+        epoch = encoder.history_["seconds"].median()
+        around = fit - encoder.history_["seconds"].sum()
+        print(
+            f"pretraining, {n_jobs} threads: {epoch:.1f} s an epoch, {n_events / epoch:,.0f} "
+            f"events/s; the rest {around:.1f} s; 20 epochs take {20 * epoch + around:.0f} s",
+            flush=True,
+        )
 
     clf = TimeAwareClassifier(max_epochs=2, min_steps=0, n_ensemble=1, random_state=0).fit(X, y)
     labelled = clf.history_["seconds"].median()
     print(
-        f"supervised training: {labelled:.1f} s an epoch; pretraining takes {epoch / labelled:.2f}"
+        f"supervised training, 1 thread: {labelled:.1f} s an epoch; pretraining takes "
+        f"{epoch / labelled:.2f} of that"
     )
 
     tokens = TripletSequencer().fit_transform(X)

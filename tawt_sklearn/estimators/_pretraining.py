@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from joblib import effective_n_jobs
 from sklearn.utils import check_random_state
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
@@ -20,9 +21,6 @@ from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
-
-N_THREADS = 1
-"""Of pretraining, wherever it runs: how sums are split among threads is part of the result."""
 
 N_WATCHED = 256
 """Rows whose embeddings are looked at after every epoch, for signs of collapse."""
@@ -76,12 +74,13 @@ def pretrain(
     seed = int(random.randint(2**31 - 1))
     folder = checkpoint_folder(encoder.checkpoint_dir)
     checkpoint = None
+    n_threads = effective_n_jobs(encoder.n_jobs)  # how sums are split is part of the result
     if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
-        settings = [replace(recipe, callbacks=()), model, seed, start, str(device)]
+        settings = [replace(recipe, callbacks=()), model, seed, start, str(device), n_threads]
         checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
     some = np.random.RandomState(seed).permutation(len(data))
-    with isolated_torch(seed, device, n_threads=N_THREADS):
+    with isolated_torch(seed, device, n_threads=n_threads):
         net = train(
             partial(Pretrainer, **model),
             None,

@@ -90,6 +90,10 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         killed goes on there when called again.
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
+    n_jobs : int, default=None
+        Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
+        of the time where its core is free and costs a multiple of it where it is not.  Results
+        for different numbers of threads are not the same to the last digit.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
     net_params : dict, default=None
@@ -151,6 +155,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
                 "warmup_fraction",
                 "checkpoint_dir",
                 "device",
+                "n_jobs",
                 "random_state",
                 "callbacks",
                 "net_params",
@@ -194,6 +199,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         warmup_fraction: float = 0.1,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = "auto",
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
@@ -219,6 +225,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         self.warmup_fraction = warmup_fraction
         self.checkpoint_dir = checkpoint_dir
         self.device = device
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.callbacks = callbacks
         self.net_params = net_params

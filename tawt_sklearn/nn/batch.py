@@ -71,7 +71,7 @@ class EventBatch:
         """Only the events where ``visible`` (E,) is true; every row stays, even when emptied."""
         kept = visible.nonzero().squeeze(1)
         names = ("row", "code", "value", "observed", "category", "time", "age")
-        return replace(self, **{name: getattr(self, name)[kept] for name in names})
+        return replace(self, **{name: getattr(self, name).index_select(0, kept) for name in names})
 
     def padded(self, n_rows: int) -> EventBatch:
         """With rows that hold nothing after the last one, so that there are ``n_rows``."""

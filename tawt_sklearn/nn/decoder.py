@@ -39,7 +39,7 @@ class FeatureLookup:
     def __call__(self, patches: Tensor, row: Tensor, code: Tensor, none: Tensor) -> Tensor:
         """(B, P, K) values of patches, looked up at (N,) rows and codes -> (N, K)."""
         place = self.place[row, code]
-        found = patches.flatten(0, 1)[row * self.n_places + place.clamp(min=0)]
+        found = patches.flatten(0, 1).index_select(0, row * self.n_places + place.clamp(min=0))
         return torch.where((place >= 0).unsqueeze(-1), found, none)
 
 
@@ -87,12 +87,12 @@ class EventDecoder(nn.Module):
 
     def context(self, encoded: Encoded, embedding: Tensor, row: Tensor, time: Tensor) -> Tensor:
         """What is known of a moment, whatever is measured then.  (N,) rows and times -> (N, H)."""
-        known = self.from_row(embedding)[row] + self.time_encoding(time)
+        known = self.from_row(embedding).index_select(0, row) + self.time_encoding(time)
         if encoded.temporal is None:
             return known
         window = self.space.window(time)
         per_window = self.from_window(encoded.temporal.tokens).flatten(0, 1)  # (B W, H)
-        return known + per_window[row * self.space.n_windows + window]
+        return known + per_window.index_select(0, row * self.space.n_windows + window)
 
     def query(self, encoded: Encoded, moment: Tensor, row: Tensor, code: Tensor) -> Tensor:
         """What is known of a code at a moment.  (N, H), (N,) and (N,) -> (N, H)."""
@@ -123,7 +123,7 @@ class EventDecoder(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(code), device=code.device), count)
         before = count.cumsum(0) - count
         category = torch.arange(len(owner), device=code.device) + (first - before)[owner]
-        return (query[owner] * self.category(category)).sum(1), owner, category
+        return (query.index_select(0, owner) * self.category(category)).sum(1), owner, category
 
     def code_scores(self, moment: Tensor, codes: Tensor) -> Tensor:
         """Scores of some codes (S,) for an event at each moment.  (N, H) -> (N, S)."""

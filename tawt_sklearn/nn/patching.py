@@ -16,6 +16,7 @@ from tawt_sklearn.nn.statistics import (
     decayed_means,
     recent_statistics,
     segment_statistics,
+    segment_sum,
 )
 from tawt_sklearn.nn.time import Time2Vec
 
@@ -197,6 +198,36 @@ class FeaturePatches(nn.Module):
         return total / count + self.category(last_category)
 
 
+MAX_DENSE_CELLS = 2**20
+"""Of (row, window, code), up to which windows are summed by one product of dense matrices."""
+
+
+def bag_sum(column: Tensor, weight: Tensor, place: Tensor, table: Tensor, n_places: int) -> Tensor:
+    """Weighted sums of rows of a table.
+
+    Parameters
+    ----------
+    column, weight : (N, K)
+        Rows of the table that each of N entries adds, and how much of them.
+    place : (N,)
+        Where it adds them; non-decreasing.
+    table : (M, D)
+    n_places : int
+
+    Returns
+    -------
+    (n_places, D) tensor
+    """
+    starts = torch.searchsorted(place, torch.arange(n_places, device=place.device))
+    return F.embedding_bag(
+        column.flatten(),
+        table,
+        offsets=starts * column.shape[1],
+        mode="sum",
+        per_sample_weights=weight.flatten(),
+    )
+
+
 class TemporalPatches(nn.Module):
     """One token for each window of time: what was measured in it, and how it stood.
 
@@ -248,31 +279,30 @@ class TemporalPatches(nn.Module):
     def bag(self, batch: EventBatch, window: Tensor) -> Tensor:
         """Sum over the codes of each window -> (B * n_windows, D)."""
         B, W, V = len(batch), self.n_windows, self.n_codes
-        place = batch.row * W + window  # non-decreasing: events are in order of time
-        cell = place * V + batch.code
-        if B * W * V > 2**22:
-            cell = torch.unique(cell, return_inverse=True)[1]
-        n_cells = int(cell.max()) + 1 if len(cell) else 0
+        cell = (batch.row * W + window) * V + batch.code
+        dense = B * W * V <= MAX_DENSE_CELLS
+        filled = torch.arange(B * W * V if dense else 0, device=cell.device)
+        if not dense:
+            filled, cell = torch.unique(cell, return_inverse=True)
         observed = batch.observed.to(batch.value.dtype)
-        per_cell = batch.value.new_zeros(n_cells, 2)
-        per_cell.index_add_(0, cell, torch.stack([torch.ones_like(observed), observed], dim=1))
-        count, n_values = per_cell[cell].clamp(min=1).unbind(1)
-        value = batch.value / n_values
+        events = [torch.ones_like(observed), observed, batch.value, batch.value.abs()]
+        sums = segment_sum(torch.stack(events, dim=1), cell, len(filled))
+        count, n_values = sums[:, :2].clamp(min=1).unbind(1)
+        basis = torch.cat([sums[:, :1].clamp(max=1), sums[:, 2:] / n_values.unsqueeze(1)], dim=1)
         table = self.code.flatten(0, 1)  # (V * VALUE_BASIS, D)
-        columns = [batch.code * VALUE_BASIS + k for k in range(VALUE_BASIS)]
-        weights = [1 / count, value, value.abs()]
+        if dense:
+            total = basis.view(B * W, V * VALUE_BASIS) @ table
+        else:
+            columns = (filled % V).unsqueeze(1) * VALUE_BASIS
+            columns = columns + torch.arange(VALUE_BASIS, device=cell.device)
+            total = bag_sum(columns, basis, filled // V, table, B * W)
         if self.has_categories:
-            table = torch.cat([table, self.category])
-            columns.append(V * VALUE_BASIS + batch.category)
-            weights.append((batch.category > 0) / count)
-        starts = torch.searchsorted(place, torch.arange(B * W, device=place.device))
-        return F.embedding_bag(
-            torch.stack(columns, dim=1).flatten(),
-            table,
-            offsets=starts * len(columns),
-            mode="sum",
-            per_sample_weights=torch.stack(weights, dim=1).flatten(),
-        )
+            named = (batch.category > 0).nonzero().squeeze(1)
+            place = batch.row[named] * W + window[named]  # non-decreasing: events in order of time
+            share = 1 / count[cell[named]]
+            columns = batch.category[named].unsqueeze(1)
+            total = total + bag_sum(columns, share.unsqueeze(1), place, self.category, B * W)
+        return total
 
     def forward(self, batch: EventBatch) -> Patches:
         B, W = len(batch), self.n_windows

@@ -37,8 +37,11 @@ def segment_sum(source: Tensor, segment: Tensor, n_segments: int) -> Tensor:
 
 def segment_extreme(source: Tensor, segment: Tensor, n_segments: int, reduce: str) -> Tensor:
     """(E,) smallest (``"amin"``) or largest (``"amax"``) by segment; 0 for empty segments."""
-    out = source.new_zeros(n_segments)
-    return out.scatter_reduce_(0, segment, source, reduce=reduce, include_self=False)
+    limit = (torch.finfo if source.is_floating_point() else torch.iinfo)(source.dtype).max
+    nothing = limit if reduce == "amin" else -limit
+    out = source.new_full((n_segments,), nothing)  # include_self=False takes twice as long
+    out.scatter_reduce_(0, segment, source, reduce=reduce)
+    return out.masked_fill_(out == nothing, 0)
 
 
 def segment_statistics(
@@ -79,14 +82,14 @@ def segment_statistics(
     some = count > 0
 
     kept = observed.nonzero().squeeze(1)
-    s, v, t, a = segment[kept], value[kept], time[kept], age[kept]
+    s, v, t, a = (x.index_select(0, kept) for x in (segment, value, time, age))
     sums = segment_sum(torch.stack([torch.ones_like(v), v, t], dim=1), s, n_segments)
     n, sum_v, sum_t = sums.unbind(1)
     valued = n > 0
     safe_n = n.clamp(min=1)
     mean, mean_t = sum_v / safe_n, sum_t / safe_n
     # Second pass around the means: exact where one-pass float32 sums of squares are not.
-    dv, dt = v - mean[s], t - mean_t[s]
+    dv, dt = v - mean.index_select(0, s), t - mean_t.index_select(0, s)
     squares = segment_sum(torch.stack([dv * dv, dt * dt, dt * dv], dim=1), s, n_segments)
     ss_v, ss_t, ss_tv = squares.unbind(1)
     sd = (ss_v / safe_n).sqrt()
@@ -103,7 +106,7 @@ def segment_statistics(
     def pick(source: Tensor, index: Tensor, where: Tensor) -> Tensor:
         if len(source) == 0:
             return torch.zeros_like(count)
-        return torch.where(where, source[index], 0.0)
+        return torch.where(where, source.index_select(0, index), 0.0)
 
     first, last = pick(v, first_value, valued), pick(v, last_value, valued)
     return torch.stack(
@@ -144,7 +147,7 @@ def recent_statistics(
         0 where there is no such value.
     """
     kept = (observed & (age <= length)).nonzero().squeeze(1)
-    s, v = segment[kept], value[kept]
+    s, v = segment.index_select(0, kept), value.index_select(0, kept)
     n, total = segment_sum(torch.stack([torch.ones_like(v), v], 1), s, n_segments).unbind(1)
     smallest = segment_extreme(v, s, n_segments, "amin")
     largest = segment_extreme(v, s, n_segments, "amax")

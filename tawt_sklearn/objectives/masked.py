@@ -119,7 +119,7 @@ class MaskedTask(nn.Module):
             parts["category"] = weight.category * mean(loss, share[of])
         codes = scored_codes(batch, self.space.n_codes)
         if weight.code:
-            scores = self.decoder.code_scores(moment[single], codes)
+            scores = self.decoder.code_scores(moment.index_select(0, single), codes)
             truth = torch.searchsorted(codes, events.code[single])
             loss = F.cross_entropy(scores, truth, reduction="none")
             parts["code"] = weight.code * mean(loss, share[single])
