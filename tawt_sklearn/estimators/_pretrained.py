@@ -57,13 +57,9 @@ class Pretrained:
     def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
         """Weights of a predictor: those of the encoder, and a linear model on its embeddings."""
         encoder = self.net.weights()
-        center, spread = encoder["center"], encoder["spread"]
-        embedding = (self.net.embeddings(data) - center.numpy()) / spread.numpy()
         weights: dict[str, Tensor] = {
             "hide.edges": encoder["space.edges"],
-            "head.center": center,
-            "head.spread": spread,
-            **_solved(embedding, data, target, seed),
+            **_solved(self.net.embeddings(data), data, target, seed),
         }
         for name, tensor in encoder.items():
             part, _, rest = name.partition(".")
@@ -71,6 +67,8 @@ class Pretrained:
                 weights[name] = tensor
             elif part == "pooling":
                 weights[f"readout.{rest}"] = tensor
+            elif part == "coordinates":
+                weights[f"head.{name}"] = tensor
         return Beginning(weights)
 
 
@@ -86,10 +84,8 @@ class Continued:
 
     def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
         """Its weights, and a linear model on its embeddings."""
-        weights = self.net.weights()
-        center, spread = weights["head.center"].numpy(), weights["head.spread"].numpy()
-        embedding = (self.net.features(data) - center) / spread
-        return Beginning(weights | _solved(embedding, data, target, seed))
+        solved = _solved(self.net.features(data), data, target, seed)
+        return Beginning(self.net.weights() | solved)
 
 
 def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
@@ -103,7 +99,7 @@ def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
 
 
 def _solved(embedding: NDArray, data: EventDataset, target: Target, seed: int) -> dict[str, Tensor]:
-    """Weights of a linear head on standardised embeddings (n, d)."""
+    """Weights of a linear head on embeddings (n, d) in its coordinates."""
     coef, intercept = probe(embedding, target, data.target, data.weight, seed)
     return {
         "head.scores.weight": torch.from_numpy(coef.astype(np.float32)),

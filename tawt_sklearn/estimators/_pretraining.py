@@ -26,7 +26,7 @@ N_WATCHED = 256
 """Rows whose embeddings are looked at after every epoch, for signs of collapse."""
 
 N_MEASURED = 2048
-"""Rows of which the mean and spread of the embedding are taken in the end."""
+"""Rows by which the coordinates of the embedding are chosen in the end."""
 
 
 def recipe_of(encoder: Any) -> Recipe:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tawt_sklearn.nn.coordinates import Coordinates
+
 
 class PredictionHead(nn.Module):
     """Norm, one hidden layer, scores.  (B, d_in) -> (B, n_outputs).
@@ -38,31 +40,24 @@ class PredictionHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """Scores that are linear in a standardised embedding.  (B, d_in) -> (B, n_outputs).
+    """Scores that are linear in an embedding.  (B, d_in) -> (B, n_outputs).
 
     Parameters
     ----------
+    coordinates : Coordinates
+        Of the embedding; they stay as they are.
     prior : (n_outputs,) tensor
         Scores to start from.
-
-    Attributes
-    ----------
-    center, spread : (d_in,) tensor
-        Mean and standard deviation of the embedding.
     """
 
-    center: Tensor
-    spread: Tensor
-
-    def __init__(self, d_in: int, prior: Tensor, dropout: float) -> None:
+    def __init__(self, coordinates: Coordinates, prior: Tensor, dropout: float) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(d_in))
-        self.register_buffer("spread", torch.ones(d_in))
+        self.coordinates = coordinates
         self.dropout = nn.Dropout(dropout)
-        self.scores = nn.Linear(d_in, len(prior))
+        self.scores = nn.Linear(len(coordinates.center), len(prior))
         nn.init.zeros_(self.scores.weight)
         with torch.no_grad():
             self.scores.bias.copy_(prior)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scores(self.dropout((x - self.center) / self.spread))
+        return self.scores(self.dropout(self.coordinates(x)))

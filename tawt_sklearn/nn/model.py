@@ -62,7 +62,7 @@ class DualPatchPredictor(nn.Module):
             self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
         else:
             self.readout = Pooling(pooling, *shape, d_embedding)
-            self.head = LinearHead(self.readout.d_out, start, head_dropout)
+            self.head = LinearHead(self.readout.coordinates(), start, head_dropout)
 
     def forward(self, batch: EventBatch) -> Tensor:
         """-> (B, n_outputs) scores."""

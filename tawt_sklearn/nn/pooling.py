@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import Encoded, joined
+from tawt_sklearn.nn.coordinates import Coordinates
 from tawt_sklearn.nn.patching import Patches
 
 
@@ -104,6 +105,10 @@ class Pooling(nn.Module):
             self.query = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
         elif how == "codes":
             self.d_out = d_model * (n_places + (2 if patching == "dual" else 1))
+
+    def coordinates(self) -> Coordinates:
+        """What follows; of the flat tokens of codes only columns are scaled, they are too many."""
+        return Coordinates(self.d_out, turning=self.how != "codes")
 
     def forward(self, encoded: Encoded) -> Tensor:
         """-> (B, d_out)."""

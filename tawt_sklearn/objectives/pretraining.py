@@ -122,12 +122,9 @@ class Pretrainer(nn.Module):
 
     Attributes
     ----------
-    center, spread : (d_out,) tensor
-        Mean and standard deviation of the embeddings of the training rows.
+    coordinates : Coordinates
+        In which embeddings are given; the objectives do not see them.
     """
-
-    center: Tensor
-    spread: Tensor
 
     def __init__(
         self,
@@ -153,8 +150,7 @@ class Pretrainer(nn.Module):
             {one.name: one.build(self.space, d_model, self.narrow.d_out) for one, _ in objectives}
         )
         self.weights = {one.name: weight for one, weight in objectives}
-        self.register_buffer("center", torch.zeros(self.pooling.d_out))
-        self.register_buffer("spread", torch.ones(self.pooling.d_out))
+        self.coordinates = self.pooling.coordinates()
 
     @property
     def narrow(self) -> Pooling:
@@ -184,7 +180,7 @@ class Pretrainer(nn.Module):
 
     def embed(self, batch: EventBatch) -> Tensor:
         """What ``transform`` gives.  -> (B, d_out)."""
-        return self.pooling(self.backbone(batch))
+        return self.coordinates(self.pooling(self.backbone(batch)))
 
 
 class SumOfParts(nn.Module):

@@ -15,8 +15,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
-"""Prior variances of a coefficient of the standardised embedding (scikit-learn's C) to choose
-from, by cross-validation on the labels."""
+"""Prior variances of a coefficient (scikit-learn's C) to choose from, by cross-validation on the
+labels."""
 
 N_FOLDS = 5
 
@@ -32,7 +32,7 @@ def probe(
     Parameters
     ----------
     embedding : (n, d) array
-        Standardised.
+        In coordinates of mean variance 1.
     target : Target
     encoded : (n,) or (n, K) array
         Encoded labels.

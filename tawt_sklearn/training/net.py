@@ -204,7 +204,7 @@ class EventNet(NeuralNet):
         return net.prepare_for_prediction()
 
     def features(self, dataset: EventDataset) -> NDArray[np.float64]:
-        """What the head gets of every row (n, d)."""
+        """What a linear head weighs of every row (n, d)."""
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
         parts = []
@@ -212,7 +212,7 @@ class EventNet(NeuralNet):
             for first in range(0, len(dataset), CHUNK):
                 batch = dataset.batch(np.arange(first, min(first + CHUNK, len(dataset))))
                 encoded = module.backbone(batch.to(self.module_device, dtype))
-                parts.append(module.readout(encoded).cpu().double())
+                parts.append(module.head.coordinates(module.readout(encoded)).cpu().double())
         return torch.cat(parts).numpy()
 
     def decision(self, dataset: EventDataset) -> NDArray[np.float64]:

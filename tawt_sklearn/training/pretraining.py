@@ -16,7 +16,9 @@ from skorch.history import History
 from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.coordinates import by_reliability, standardising
 from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
+from tawt_sklearn.objectives.masking import HideCodes, HideEvents, HideWindows, hide
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
 from tawt_sklearn.objectives.representation import alignment, effective_rank, uniformity
 from tawt_sklearn.training.dataset import EventDataset
@@ -26,6 +28,12 @@ from tawt_sklearn.training.seeding import isolated_torch
 
 HELD_OUT_SEED = 0
 """Of the masks and views in which held-out rows are judged: the same after every epoch."""
+
+PARTS_HIDDEN = (HideEvents(), HideWindows(), HideCodes())
+"""From the histories whose embeddings say how reliable directions are, whatever the objective."""
+
+N_VIEWS = 4096
+"""Such histories, about."""
 
 
 class PretrainingNet(EventNet):
@@ -73,14 +81,33 @@ class PretrainingNet(EventNet):
         return torch.cat(parts)[: len(dataset)].float().numpy()
 
     def measure(self, dataset: EventDataset) -> None:
-        """Note mean and standard deviation of the embeddings of some rows, for linear models."""
-        embedded = torch.from_numpy(self.embeddings(dataset)).double()
-        spread = embedded.std(0, correction=0)
-        # A direction without any spread stays without influence, rather than get all of it.
-        largest = spread.max() if spread.max() > 1e-6 else 1.0
-        spread = torch.where(spread > 1e-3 * largest, spread, largest)
-        self.module_.center.copy_(embedded.mean(0))
-        self.module_.spread.copy_(spread)
+        """Choose the coordinates of embeddings by some rows, whole and with parts hidden."""
+        module = self.module_.eval()
+        coordinates = module.coordinates
+        dtype = next(module.parameters()).dtype
+        turning = coordinates.axes.dim() == 2
+        n_views = max(2, min(16, N_VIEWS // len(dataset))) if turning else 0
+        whole, views = [], []
+
+        def pooled(batch: EventBatch) -> Tensor:
+            return module.pooling(module.backbone(batch)).cpu().double()
+
+        with isolated_torch(HELD_OUT_SEED, self.module_device, None), torch.inference_mode():
+            for first in range(0, len(dataset), CHUNK):
+                rows = np.arange(first, min(first + CHUNK, len(dataset)))
+                batch = dataset.batch(rows).to(self.module_device, dtype)
+                whole.append(pooled(batch))
+                if turning:
+                    hidden = [hide(batch, module.space, PARTS_HIDDEN) for _ in range(n_views)]
+                    seen = [pooled(batch.keep(~parts.events)) for parts in hidden]
+                    views.append(torch.stack(seen, dim=1))
+        embedded = torch.cat(whole)
+        if turning:
+            center, axes = by_reliability(embedded, torch.cat(views))
+        else:
+            center, axes = standardising(embedded)
+        coordinates.center.copy_(center)
+        coordinates.axes.copy_(axes)
 
     def losses(self, dataset: EventDataset) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
