@@ -79,7 +79,7 @@ def by_reliability(embedding: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     total = z.T @ z / n
     away = ((views - views.mean(1, keepdim=True)) * factor).flatten(0, 1)
     noise = away.T @ away / (len(away) - n)
-    if not noise.trace() > 1e-12 * total.trace():  # nothing hidden changes anything
+    if not noise.trace() > 1e-12 * total.trace() > 0:  # all rows alike, or alike in all views
         return center, torch.diag(factor)
     inverse_root = _power(_shrunk(noise, n), -0.5)
     ratio = inverse_root @ _shrunk(total, n) @ inverse_root

@@ -96,13 +96,6 @@ def weights(model: Any) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.nets_[0].weights().items()}
 
 
-def standardised(encoder: TimeAwareEncoder, X: Any) -> np.ndarray:
-    """Embeddings as the head sees them."""
-    of_encoder = encoder.net_.weights()
-    embedded = encoder.transform(X).astype(np.float64)
-    return (embedded - of_encoder["center"].numpy()) / of_encoder["spread"].numpy()
-
-
 # ---- what pretrained may be --------------------------------------------------------------------
 
 
@@ -270,7 +263,7 @@ def test_the_head_is_logistic_regression_on_embeddings(encoder, X, y):
     head = tune(encoder, fine_tune="head", n_ensemble=3).fit(X, y)
     assert len(head.nets_) == 1 and head.n_iter_ == 1
     assert len(head.history_) == 1 and np.isfinite(head.history_["train_loss"]).all()
-    Z = standardised(encoder, X)
+    Z = encoder.transform(X).astype(np.float64)
     models = [LogisticRegression(C=C, max_iter=2000, tol=1e-8).fit(Z, y) for C in STRENGTHS]
     distances = [abs(m.predict_proba(Z) - head.predict_proba(X)).max() for m in models]
     assert min(distances) < 1e-4
@@ -281,7 +274,7 @@ def test_the_head_is_logistic_regression_on_embeddings(encoder, X, y):
 
 
 def test_the_head_of_a_regressor_is_ridge_regression(encoder, X):
-    Z = standardised(encoder, X)
+    Z = encoder.transform(X).astype(np.float64)
     rng = np.random.default_rng(0)
     y = np.stack([5 + Z[:, 0] + rng.normal(size=N), 100 * Z[:, 1] - 3], axis=1)
     head = tune(encoder, TimeAwareRegressor, fine_tune="head").fit(X, y)
@@ -417,7 +410,7 @@ def test_a_finished_fit_is_found_again(encoder, X, y, tmp_path):
 @pytest.mark.parametrize("fine_tune", ["full", "head", "gradual"])
 @pytest.mark.parametrize("kind", ["three classes", "several labels", "several numbers"])
 def test_other_kinds_of_labels(encoder, X, fine_tune, kind):
-    Z = standardised(encoder, X)
+    Z = encoder.transform(X).astype(np.float64)
     cls = TimeAwareRegressor if kind == "several numbers" else TimeAwareClassifier
     y = {
         "three classes": np.array(["a", "b", "c"])[np.digitize(Z[:, 0], [-0.5, 0.5])],

@@ -149,14 +149,15 @@ def test_fine_tuning_needs_something_to_tune(X, y):
 
 def test_a_few_rows_do_not_change_the_scale_of_the_embedding(X, y):
     encoder = make().fit(X)
-    spread = encoder.net_.weights()["spread"]
+    axes = encoder.net_.weights()["coordinates.axes"]
     encoder.partial_fit(X.iloc[:1])
-    np.testing.assert_array_equal(encoder.net_.weights()["spread"], spread)
+    np.testing.assert_array_equal(encoder.net_.weights()["coordinates.axes"], axes)
 
 
 def test_an_encoder_of_one_row_scales_nothing(X):
     encoder = make().fit(X.iloc[:1])
-    np.testing.assert_array_equal(encoder.net_.weights()["spread"], 1.0)
+    axes = encoder.net_.weights()["coordinates.axes"].numpy()
+    np.testing.assert_array_equal(axes, np.eye(len(axes)))
 
 
 def test_partial_fit_writes_no_checkpoints(X, tmp_path):

@@ -166,7 +166,8 @@ def test_every_pooling_gives_its_width(make_net, batch, how, settings):
     embedded = net.embed(batch)
     assert embedded.shape == (8, width) and net.pooling.d_out == width
     assert embedded.isfinite().all()  # the third row has no events
-    assert net.center.shape == net.spread.shape == (width,)
+    assert net.coordinates.center.shape == (width,)
+    assert net.coordinates.axes.shape == ((width,) if how == "codes" else (width, width))
     seen = net.encode(batch)[1]
     assert seen.shape == (8, D_EMBEDDING if how == "codes" else width)
     SumOfParts()(net(batch), None).backward()
