@@ -18,6 +18,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,16 +35,20 @@ from tawt_sklearn.datasets import fetch_physionet2012
 STRENGTHS = np.logspace(-4.5, 0, 10)
 
 
-def regression() -> Pipeline:
+def regression() -> GridSearchCV:
+    return GridSearchCV(
+        LogisticRegression(max_iter=1000),
+        {"C": STRENGTHS.tolist()},
+        scoring="neg_log_loss",
+        cv=StratifiedKFold(5, shuffle=True, random_state=0),
+    )
+
+
+def summaries() -> Pipeline:
     return make_pipeline(
+        EventSummarizer(windows=(None, 24.0, 8.0)),
         SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True),
         StandardScaler(),
-        GridSearchCV(
-            LogisticRegression(max_iter=1000),
-            {"C": STRENGTHS.tolist()},
-            scoring="neg_log_loss",
-            cv=StratifiedKFold(5, shuffle=True, random_state=0),
-        ),
     )
 
 
@@ -61,7 +66,7 @@ def main() -> None:
         return fetch_physionet2012(data_home=home, sets=(name,), download=False, return_X_y=True)
 
     (X_a, y_a), (X_b, y_b) = stays("a"), stays("b")
-    features = {"summaries": EventSummarizer(windows=(None, 24.0, 8.0))}
+    features: dict[str, Any] = {"summaries": summaries()}
     for pooling in options.poolings:
         features[f"embeddings, pooling={pooling!r}"] = TimeAwareEncoder(
             pooling=pooling, max_epochs=options.epochs, n_jobs=options.jobs, random_state=0
@@ -76,7 +81,7 @@ def main() -> None:
             {
                 "features": name,
                 "columns": Z_a.shape[1],
-                "C": model[-1].best_params_["C"],
+                "C": model.best_params_["C"],
                 "AUROC": roc_auc_score(y_b, p),
                 "AUPRC": average_precision_score(y_b, p),
                 "seconds": time.perf_counter() - start,

@@ -104,8 +104,8 @@ class Cohort:
 
     @cached_property
     def embeddings(self) -> np.ndarray:
-        """Embeddings of all stays, scaled by all stays (B, D)."""
-        return StandardScaler().fit_transform(self.encoder.transform(self.X))
+        """Embeddings of all stays (B, D)."""
+        return self.encoder.transform(self.X)
 
 
 @dataclass

@@ -243,7 +243,7 @@ def with_error(scores: np.ndarray, form: str = "{:.3f}") -> str:
 
 def draw(encoder: TimeAwareEncoder, mimic: Admissions, path: Path) -> None:
     """The first two principal components of the embeddings of all admissions."""
-    Z = StandardScaler().fit_transform(encoder.transform(mimic.X))
+    Z = encoder.transform(mimic.X)
     axes = PCA(2).fit(Z)
     at, share = axes.transform(Z), axes.explained_variance_ratio_
     figure, panel = plt.subplots(figsize=(7, 6))

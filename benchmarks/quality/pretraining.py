@@ -38,7 +38,6 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
-from sklearn.preprocessing import StandardScaler
 
 from tawt_sklearn import TimeAwareEncoder, TripletSequencer
 from tawt_sklearn.datasets import fetch_physionet2012
@@ -53,6 +52,7 @@ STRENGTHS = np.logspace(-4, 0, 9)  # C
 VALUES: dict[str, tuple[Any, ...]] = {
     "pooling": ("codewise", "cls", "mean", "max", "attention", "codes"),
     "d_embedding": (32, 64, 128),
+    "scaling": ("reliability", "unit"),
     "dropout": (0.0, 0.1),
     "learning_rate": (1e-3, 2e-3),
     "max_epochs": (5, 20),
@@ -104,7 +104,6 @@ def draws(y: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
 
 def judge(Z: np.ndarray, y: np.ndarray, n_jobs: int) -> list[dict[str, Any]]:
     """Scores of logistic regression on embeddings (B, D), one for each draw and size."""
-    Z = StandardScaler().fit_transform(Z)
     cells = []
     for seed, size, train, test in draws(y):
         model = GridSearchCV(

@@ -102,7 +102,7 @@ def pretrain(
         warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=5)
     net.prepare_for_prediction()
     if beginning is None:  # later runs may see a few odd rows only
-        net.measure(data.subset(np.sort(some[:N_MEASURED])))
+        net.measure(data.subset(np.sort(some[:N_MEASURED])), encoder.scaling)
     return net
 
 

@@ -69,6 +69,14 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
           strong regularisation.
     d_embedding : int, default=64
         Width of the embedding with ``pooling="codewise"``.
+    scaling : {"reliability", "unit"}, default="reliability"
+        Coordinates of the embedding, which are centred and of mean variance 1 either way.
+
+        - ``"reliability"``: a direction is the wider the less it changes when part of a history
+          is hidden, so that penalties, distances and principal components trust it as far as it
+          can be trusted (:func:`~tawt_sklearn.nn.coordinates.by_reliability`).  A
+          ``StandardScaler`` afterwards would undo part of that.
+        - ``"unit"``: columns of unit variance, which ``pooling="codes"`` always has.
     d_model, n_layers, n_heads, dropout, patching, time_encoding, n_windows, max_feature_patches
         Shape of the network, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
     sequencer : TripletSequencer, default=None
@@ -165,6 +173,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         "objective": "no_validation",  # mixture() says what is wrong with it
         "pooling": [StrOptions(set(POOLINGS))],
         "d_embedding": [Interval(Integral, 1, None, closed="left")],
+        "scaling": [StrOptions({"reliability", "unit"})],
     }
     _unsavable_params = ("callbacks", "net_params")
     _local_params = ("checkpoint_dir",)
@@ -182,6 +191,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         objective: Any = "masked",
         pooling: str = "codewise",
         d_embedding: int = 64,
+        scaling: str = "reliability",
         d_model: int = 48,
         n_layers: int = 2,
         n_heads: int = 4,
@@ -208,6 +218,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         self.objective = objective
         self.pooling = pooling
         self.d_embedding = d_embedding
+        self.scaling = scaling
         self.d_model = d_model
         self.n_layers = n_layers
         self.n_heads = n_heads
@@ -393,8 +404,9 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         Returns
         -------
         (n, d) float32 array, or a frame after ``set_output``
-            ``d`` is ``d_embedding`` or ``d_model``, as ``pooling`` says.  A row's embedding does
-            not depend on the rows that come with it.
+            ``d`` is ``d_embedding`` or ``d_model``, as ``pooling`` says.  Embeddings are scaled
+            already, as ``scaling`` says.  A row's embedding does not depend on the rows that
+            come with it.
         """
         data = self._dataset(X)  # before net_, which an encoder without a fit has not
         embedded = self.net_.embeddings(data)

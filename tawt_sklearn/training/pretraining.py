@@ -80,13 +80,20 @@ class PretrainingNet(EventNet):
         parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
         return torch.cat(parts)[: len(dataset)].float().numpy()
 
-    def measure(self, dataset: EventDataset) -> None:
-        """Choose the coordinates of embeddings by some rows, whole and with parts hidden."""
+    def measure(self, dataset: EventDataset, scaling: str) -> None:
+        """Choose the coordinates of embeddings by some rows, whole and with parts hidden.
+
+        Parameters
+        ----------
+        dataset : EventDataset
+        scaling : {"reliability", "unit"}
+        """
         module = self.module_.eval()
         coordinates = module.coordinates
         dtype = next(module.parameters()).dtype
         turning = coordinates.axes.dim() == 2
-        n_views = max(2, min(16, N_VIEWS // len(dataset))) if turning else 0
+        viewed = turning and scaling == "reliability"
+        n_views = max(2, min(16, N_VIEWS // len(dataset)))
         whole, views = [], []
 
         def pooled(batch: EventBatch) -> Tensor:
@@ -97,15 +104,16 @@ class PretrainingNet(EventNet):
                 rows = np.arange(first, min(first + CHUNK, len(dataset)))
                 batch = dataset.batch(rows).to(self.module_device, dtype)
                 whole.append(pooled(batch))
-                if turning:
+                if viewed:
                     hidden = [hide(batch, module.space, PARTS_HIDDEN) for _ in range(n_views)]
                     seen = [pooled(batch.keep(~parts.events)) for parts in hidden]
                     views.append(torch.stack(seen, dim=1))
         embedded = torch.cat(whole)
-        if turning:
+        if viewed:
             center, axes = by_reliability(embedded, torch.cat(views))
         else:
             center, axes = standardising(embedded)
+            axes = torch.diag(axes) if turning else axes
         coordinates.center.copy_(center)
         coordinates.axes.copy_(axes)
 
