@@ -14,9 +14,20 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 
-STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
-"""Prior variances of a coefficient (scikit-learn's C) to choose from, by cross-validation on the
-labels."""
+VARIANCES = (0.2, 0.6, 2.0, 6.0, 20.0)
+"""Prior variances of a row's score to choose from, by cross-validation on the labels.  Over the
+number of columns, whose variance is 1 in the mean, they are those of a coefficient
+(scikit-learn's C)."""
+
+USUAL = 2.0
+"""Prior variance of log-odds that is taken unless the labels speak against it."""
+
+DOUBT = 0.7
+"""Standard deviation of its logarithm, in the prior that the cross-validation starts from.
+
+On PhysioNet 2012 the usual variance was the best one from 80 labels to 4,000, and with few labels
+cross-validation alone lost half of what it had to offer, by choosing another.
+"""
 
 N_FOLDS = 5
 
@@ -58,16 +69,17 @@ def _classes(Z: NDArray, label: NDArray, weight: NDArray, n_classes: int, seed: 
     coef, intercept = np.zeros((n_classes, Z.shape[1])), np.zeros(n_classes)
     if len(present) > 1:
         counts = np.bincount(inverse)
-        strength = STRENGTHS[1]
+        strength = USUAL / Z.shape[1]
         if (n_folds := int(min(N_FOLDS, counts.min()))) > 1:
             folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-            losses = np.zeros(len(STRENGTHS))
+            strengths = np.array(VARIANCES) / Z.shape[1]
+            losses = np.log(np.array(VARIANCES) / USUAL) ** 2 / (2 * DOUBT**2)  # of the prior
             for train, test in folds.split(Z, inverse):
-                for k, C in enumerate(STRENGTHS):
+                for k, C in enumerate(strengths):
                     model = _logistic(Z[train], inverse[train], weight[train], C)
                     odds = model.predict_log_proba(Z[test])
                     losses[k] -= weight[test] @ odds[np.arange(len(test)), inverse[test]]
-            strength = STRENGTHS[int(losses.argmin())]
+            strength = strengths[int(losses.argmin())]
         model = _logistic(Z, inverse, weight, strength)
         w, b = model.coef_, model.intercept_
         if len(present) == 2:
@@ -84,7 +96,7 @@ def _logistic(Z: NDArray, label: NDArray, weight: NDArray, C: float) -> Logistic
 
 def _numbers(Z: NDArray, number: NDArray, weight: NDArray, seed: int) -> Linear:
     """Ridge regression."""
-    penalties = [1 / C for C in (*STRENGTHS, 1.0, 3.0)]
+    penalties = [Z.shape[1] / variance for variance in (*VARIANCES, 60.0, 200.0)]
     best = penalties[1]
     if (n_folds := min(N_FOLDS, len(Z))) > 1:
         folds = list(KFold(n_folds, shuffle=True, random_state=seed).split(Z))

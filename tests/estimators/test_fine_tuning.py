@@ -28,7 +28,7 @@ from tawt_sklearn import (
 from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.objectives import probe as probe_module
-from tawt_sklearn.objectives.probe import STRENGTHS
+from tawt_sklearn.objectives.probe import VARIANCES
 
 SMALL: dict[str, Any] = {
     "d_model": 8,
@@ -264,7 +264,10 @@ def test_the_head_is_logistic_regression_on_embeddings(encoder, X, y):
     assert len(head.nets_) == 1 and head.n_iter_ == 1
     assert len(head.history_) == 1 and np.isfinite(head.history_["train_loss"]).all()
     Z = encoder.transform(X).astype(np.float64)
-    models = [LogisticRegression(C=C, max_iter=2000, tol=1e-8).fit(Z, y) for C in STRENGTHS]
+    models = [
+        LogisticRegression(C=C, max_iter=2000, tol=1e-8).fit(Z, y)
+        for C in np.array(VARIANCES) / Z.shape[1]
+    ]
     distances = [abs(m.predict_proba(Z) - head.predict_proba(X)).max() for m in models]
     assert min(distances) < 1e-4
     assert sorted(distances)[1] > 1e-3, "the strengths can be told apart"
@@ -280,7 +283,7 @@ def test_the_head_of_a_regressor_is_ridge_regression(encoder, X):
     head = tune(encoder, TimeAwareRegressor, fine_tune="head").fit(X, y)
     answers = head.predict(X)
     for k in range(2):
-        penalties = [1 / C for C in (*STRENGTHS, 1.0, 3.0)]
+        penalties = [Z.shape[1] / variance for variance in (*VARIANCES, 60.0, 200.0)]
         ridges = [Ridge(alpha=a).fit(Z, y[:, k]).predict(Z) for a in penalties]
         closest = min(abs(ridge - answers[:, k]).max() for ridge in ridges)
         assert closest < 1e-4 * y[:, k].std()
