@@ -25,8 +25,8 @@ USUAL = 2.0
 DOUBT = 0.7
 """Standard deviation of its logarithm, in the prior that the cross-validation starts from.
 
-On PhysioNet 2012 the usual variance was the best one from 80 labels to 4,000, and with few labels
-cross-validation alone lost half of what it had to offer, by choosing another.
+On PhysioNet 2012 the usual variance was the best one from 80 labels to 4,000, in AUROC and in log
+loss; with 80, cross-validation alone gave .759 instead of .767 and this gives .766.
 """
 
 N_FOLDS = 5

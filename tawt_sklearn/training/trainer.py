@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a run starts when not from nothing."""
+    """Where a run starts when not from nothing.
+
+    Attributes
+    ----------
+    share : float
+        Of these weights in the mean of them and of what training has made of them, which is what
+        comes out (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+    """
 
     weights: dict[str, Tensor]
     optimizer: dict[Any, Any] | None = None
+    share: float = 0.0
 
 
 def train(
@@ -176,12 +185,13 @@ def train(
             net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
 
     state = None if writer is None else writer.read(recipe.callbacks)
-    if writer is None or state is None:
-        net.run(data)
-    elif state["finished"]:
-        writer.resume(net, state)
+    resume = None if writer is None or state is None else partial(writer.resume, state=state)
+    if resume is not None and state is not None and state["finished"]:
+        resume(net)
     else:
-        net.run(data, lambda net: writer.resume(net, state))
+        net.run(data, resume)
+        if beginning is not None and beginning.share and not recipe.incremental:
+            pull_back(net, beginning)
     if writer is not None and not net.cut_short_:
         writer.finish(net, recipe.callbacks)
     # What only training needs, held-out rows for instance, would travel inside every pickle.
@@ -191,6 +201,13 @@ def train(
     if not recipe.incremental:
         net.optimizer_.state.clear()
     return net
+
+
+def pull_back(net: EventNet, beginning: Beginning) -> None:
+    """Towards the weights that the run has started from."""
+    with torch.no_grad():
+        for name, parameter in net.module_.named_parameters():
+            parameter.lerp_(beginning.weights[name].to(parameter), beginning.share)
 
 
 def untrained(

@@ -289,6 +289,30 @@ def test_the_head_of_a_regressor_is_ridge_regression(encoder, X):
         assert closest < 1e-4 * y[:, k].std()
 
 
+def test_fine_tuning_goes_a_part_of_its_way(encoder, X, y, monkeypatch):
+    head = weights(tune(encoder, fine_tune="head").fit(X, y))
+    found = weights(tune(encoder).fit(X, y))
+    monkeypatch.setattr("tawt_sklearn.estimators._pretrained.FEW_LABELS", 0)
+    whole = weights(tune(encoder).fit(X, y))
+    share = 400 / (400 + len(X))
+    moved = 0
+    for name in found:
+        np.testing.assert_allclose(
+            found[name], share * head[name] + (1 - share) * whole[name], atol=1e-6
+        )
+        moved += not np.allclose(head[name], whole[name], atol=1e-4)
+    assert moved > 10, "fine-tuning changes more than the head"
+
+
+def test_fine_tuning_a_regressor_goes_all_of_its_way(encoder, X, monkeypatch):
+    y = encoder.transform(X)[:, 0]
+    found = weights(tune(encoder, TimeAwareRegressor).fit(X, y))
+    monkeypatch.setattr("tawt_sklearn.estimators._pretrained.FEW_LABELS", 0)
+    whole = weights(tune(encoder, TimeAwareRegressor).fit(X, y))
+    for name in found:
+        np.testing.assert_array_equal(found[name], whole[name])
+
+
 def test_an_encoder_that_does_not_learn_stays_what_it_was(encoder, X, y):
     model = tune(encoder, encoder_learning_rate=0.0, weight_decay=0.0, learning_rate=0.01)
     model.fit(X, y)

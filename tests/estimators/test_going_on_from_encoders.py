@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
@@ -23,6 +24,7 @@ from tawt_sklearn import (
 from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import DataWarning
 from tawt_sklearn.objectives import Contrastive, HideEvents, MaskedReconstruction
+from tawt_sklearn.objectives.probe import VARIANCES
 
 SMALL: dict[str, Any] = {
     "d_model": 8,
@@ -75,9 +77,13 @@ def test_a_head_is_solved_anew_from_other_labels(encoder, X, y):
     model = tune(encoder, fine_tune="head", warm_start=True).fit(X, y)
     before = model.predict_proba(X)[:, 1]
     after = model.fit(X, 1 - y).predict_proba(X)[:, 1]
-    anew = tune(encoder, fine_tune="head").fit(X, 1 - y).predict_proba(X)[:, 1]
     assert roc_auc_score(y, before) > 0.6 > 0.4 > roc_auc_score(y, after)
-    np.testing.assert_allclose(after, anew, atol=1e-4)
+    Z = encoder.transform(X).astype(np.float64)
+    distances = [
+        abs(LogisticRegression(C=C, tol=1e-8).fit(Z, 1 - y).predict_proba(Z)[:, 1] - after).max()
+        for C in np.array(VARIANCES) / Z.shape[1]
+    ]
+    assert min(distances) < 1e-4
 
 
 def test_a_head_cannot_be_learned_in_parts(encoder, X, y):
