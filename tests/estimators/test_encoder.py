@@ -17,13 +17,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 import tawt_sklearn
 from tawt_sklearn import TimeAwareEncoder, nest_events
 from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError, TrainingWarning
 from tawt_sklearn.nn.pooling import POOLINGS
-from tawt_sklearn.objectives import Contrastive, Forecast, MaskedReconstruction
+from tawt_sklearn.objectives import (
+    Contrastive,
+    Forecast,
+    HideCodes,
+    HideEvents,
+    HideWindows,
+    MaskedReconstruction,
+)
+from tawt_sklearn.objectives.masking import hide
 from tawt_sklearn.training.net import EventNet
 
 SMALL: dict[str, Any] = {
@@ -133,6 +142,49 @@ def test_the_same_seed_gives_the_same_encoder_and_touches_no_other_generator(X, 
     assert after == before
     np.testing.assert_array_equal(again, embedded)
     assert not np.array_equal(make(random_state=1).fit(X).transform(X), embedded)
+
+
+@pytest.mark.parametrize(("n_jobs", "n_threads"), [(None, 1), (2, 2), (-1, joblib.cpu_count())])
+def test_pretraining_takes_as_many_threads_as_it_is_told(X, embedded, n_jobs, n_threads):
+    seen = set()
+
+    class Threads(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.add(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    found = make(n_jobs=n_jobs, callbacks=[("threads", Threads())]).fit(X).transform(X)
+    assert seen == {n_threads} and torch.get_num_threads() == before
+    # The same training but for the order of sums.
+    np.testing.assert_allclose(found, embedded, atol=0.05)
+
+
+@pytest.mark.parametrize("pooling", ["codewise", "mean", "codes"])
+@pytest.mark.parametrize("scaling", ["reliability", "unit"])
+def test_embeddings_are_centred_and_of_mean_variance_one(X, pooling, scaling):
+    embedded = make(pooling=pooling, scaling=scaling, max_epochs=1).fit(X).transform(X)
+    varies = embedded.std(0) > 1e-3
+    np.testing.assert_allclose(embedded.mean(0), 0, atol=1e-4)
+    if scaling == "unit" or pooling == "codes":
+        np.testing.assert_allclose(embedded[:, varies].std(0), 1, rtol=1e-3)
+    else:
+        assert embedded.var(0).mean() == pytest.approx(1, rel=1e-3)
+        assert embedded.std(0).max() > 1.05
+
+
+def test_reliable_directions_are_wider_than_with_unit_columns(X):
+    """Hiding parts of a history moves an embedding less, beside how far apart histories are."""
+    moved = {}
+    for scaling in ("reliability", "unit"):
+        encoder = make(scaling=scaling, max_epochs=4).fit(X)
+        data = encoder.preparation_.dataset(X)
+        module, batch = encoder.net_.module_, data.batch(np.arange(N))
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(1)
+            hidden = hide(batch, module.space, (HideEvents(), HideWindows(), HideCodes()))
+            seen = module.embed(batch.keep(~hidden.events))
+            moved[scaling] = float((module.embed(batch) - seen).square().sum(1).mean())
+    assert moved["reliability"] < 0.9 * moved["unit"]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -438,7 +490,7 @@ def test_a_pickle_holds_no_training_rows(encoder):
 
 
 def test_before_a_linear_model(X, y):
-    model = make_pipeline(make(), StandardScaler(), LogisticRegression())
+    model = make_pipeline(make(), LogisticRegression(C=0.1))
     assert model.fit(X, y).predict_proba(X).shape == (N, 2)
     scores = cross_val_score(model, X, y, cv=2, scoring="neg_log_loss")
     assert np.isfinite(scores).all()
@@ -466,6 +518,9 @@ def test_a_search_over_poolings_and_objectives(X, y):
         ({"objective": {"masked": -1.0}}, "weights of objectives to be positive.*Got -1.0"),
         ({"objective": {"masked": 1, MaskedReconstruction(): 1}}, "different names"),
         ({"pooling": "median"}, "pooling"),
+        ({"scaling": "standard"}, "scaling"),
+        ({"n_jobs": 1.5}, "n_jobs"),
+        ({"n_jobs": 0}, "n_jobs == 0"),
         ({"patching": "time"}, 'Expected patching="dual" or "feature" with pooling'),
         ({"patching": "time", "pooling": "codes"}, 'Expected patching="dual" or "feature"'),
         ({"d_model": 9}, "d_model to be a multiple of n_heads"),
