@@ -173,7 +173,8 @@ class Ensemble:
         checkpoint = None
         if self.checkpoint_dir is not None:
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
-            settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start]
+            share = beginning and beginning.share
+            settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start, share]
             name = fingerprint([*settings, str(self.device)], data, held_out)
             checkpoint = self.checkpoint_dir / f"{name}.tawt"
         with isolated_torch(seed, self.device, n_threads=1):

@@ -104,6 +104,7 @@ def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
         "backbone": {**built["backbone"], "dropout": dropout},
         "pooling": built["pooling"],
         "d_embedding": built["d_embedding"],
+        "scaling": built["scaling"],
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from joblib import effective_n_jobs
+from joblib import cpu_count
 from sklearn.utils import check_random_state
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
@@ -47,6 +47,13 @@ def recipe_of(encoder: Any) -> Recipe:
     )
 
 
+def threads(n_jobs: int | None) -> int:
+    """Their number, wherever this runs; a worker of joblib does not change it."""
+    if n_jobs is None:
+        return 1
+    return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
+
+
 def pretrain(
     encoder: Any,
     model: dict[str, Any],
@@ -74,7 +81,7 @@ def pretrain(
     seed = int(random.randint(2**31 - 1))
     folder = checkpoint_folder(encoder.checkpoint_dir)
     checkpoint = None
-    n_threads = effective_n_jobs(encoder.n_jobs)  # how sums are split is part of the result
+    n_threads = threads(encoder.n_jobs)  # how sums are split is part of the result
     if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
         settings = [replace(recipe, callbacks=()), model, seed, start, str(device), n_threads]
@@ -98,12 +105,17 @@ def pretrain(
                 "representation": Representation(data.subset(np.sort(some[:N_WATCHED]))),
             },
         )
+        reached = f"epoch {len(net.history)} of {net.max_epochs}"
+        measured = data.subset(np.sort(some[:N_MEASURED]))
+        # Later runs may see a few odd rows only.
+        if len(measured) >= int(net.module_.coordinates.n_rows):
+            try:
+                net.measure(measured)
+            except KeyboardInterrupt:
+                net.interrupted_, reached = True, f"{reached}, without a scaling of embeddings"
     if net.interrupted_:
-        warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=5)
-    net.prepare_for_prediction()
-    if beginning is None:  # later runs may see a few odd rows only
-        net.measure(data.subset(np.sort(some[:N_MEASURED])), encoder.scaling)
-    return net
+        warn_interrupted(reached, stacklevel=5)
+    return net.prepare_for_prediction()
 
 
 def history_of_run(net: PretrainingNet, before: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -43,7 +43,11 @@ CONSTRAINTS: dict[str, Any] = {
     "n_ensemble": [Interval(Integral, 1, None, closed="left")],
     "warm_start": ["boolean"],
     "checkpoint_dir": [str, os.PathLike, None],
-    "n_jobs": [Integral, None],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
     "device": [str, torch.device, None],
     "random_state": ["random_state"],
     "callbacks": [list, tuple, None],

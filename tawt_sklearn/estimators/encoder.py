@@ -28,7 +28,7 @@ from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
 from tawt_sklearn.exceptions import DataError, SaveFileError
-from tawt_sklearn.nn.pooling import POOLINGS
+from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
 from tawt_sklearn.objectives.pretraining import mixture
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
@@ -70,7 +70,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     d_embedding : int, default=64
         Width of the embedding with ``pooling="codewise"``.
     scaling : {"reliability", "unit"}, default="reliability"
-        Coordinates of the embedding, which are centred and of mean variance 1 either way.
+        Coordinates of the embedding, centred and of mean variance 1 over the rows that have
+        chosen them: of ``fit``, or of the longest ``partial_fit`` so far.
 
         - ``"reliability"``: a direction is the wider the less it changes when part of a history
           is hidden, so that penalties, distances and principal components trust it as far as it
@@ -101,7 +102,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     n_jobs : int, default=None
         Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
         of the time where its core is free and costs a multiple of it where it is not.  Results
-        for different numbers of threads are not the same to the last digit.
+        for different numbers of threads are not the same to the last digit; a ``fit`` that was
+        killed goes on with as many as before.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
     net_params : dict, default=None
@@ -173,7 +175,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         "objective": "no_validation",  # mixture() says what is wrong with it
         "pooling": [StrOptions(set(POOLINGS))],
         "d_embedding": [Interval(Integral, 1, None, closed="left")],
-        "scaling": [StrOptions({"reliability", "unit"})],
+        "scaling": [StrOptions(set(SCALINGS))],
     }
     _unsavable_params = ("callbacks", "net_params")
     _local_params = ("checkpoint_dir",)
@@ -355,6 +357,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             "objectives": objectives,
             "pooling": self.pooling,
             "d_embedding": self.d_embedding,
+            "scaling": self.scaling,
             "category_offsets": preparation.vocabulary.category_offsets.tolist(),
             "backbone": architecture(self, preparation),
         }
@@ -366,9 +369,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         grown = before["backbone"].get("n_fixed_codes")
         if grown is not None:
             now["backbone"]["n_fixed_codes"] = grown
-        changed = [
-            name for name in ("objectives", "pooling", "d_embedding") if now[name] != before[name]
-        ]
+        ours = ("objectives", "pooling", "d_embedding", "scaling")
+        changed = [name for name in ours if now[name] != before[name]]
         shapes = now["backbone"].keys() - {"dropout"}
         changed += sorted(n for n in shapes if now["backbone"][n] != before["backbone"].get(n))
         if changed:

@@ -5,37 +5,58 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+ROUNDING = 1e-6
+"""Embeddings whose columns spread no more than this are all the same."""
+
 
 class Coordinates(nn.Module):
-    """A fixed linear map of embeddings: centred, and scaled by what was learned of them.
+    """A fixed affine map of embeddings: centred, and scaled by what was learned of them.
 
     Parameters
     ----------
     d : int
         Width of the embedding.
     turning : bool
-        Whether directions may be scaled, or columns only.
+        Whether directions are scaled; else columns are.
 
     Attributes
     ----------
     center : (d,) tensor
         What is taken off.
     axes : (d, d) tensor, or (d,)
-        What the rest is multiplied by: a symmetric mixture of columns, or a factor for each.
+        What the rest is multiplied by.
+    n_rows : int64 tensor
+        How many rows have chosen them; 0 as long as the map changes nothing.
     """
 
     center: Tensor
     axes: Tensor
+    n_rows: Tensor
 
     def __init__(self, d: int, turning: bool) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(d))
         self.register_buffer("axes", torch.eye(d) if turning else torch.ones(d))
+        self.register_buffer("n_rows", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def turning(self) -> bool:
+        return self.axes.dim() == 2
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, d) -> (B, d)."""
         centred = embedding - self.center
-        return centred @ self.axes if self.axes.dim() == 2 else centred * self.axes
+        return centred @ self.axes if self.turning else centred * self.axes
+
+    def choose(self, embedding: Tensor, views: Tensor | None) -> None:
+        """By (n, d) embeddings of whole histories, and (n, K, d) of them with parts hidden."""
+        if views is None:
+            center, axes = standardising(embedding)
+        else:
+            center, axes = by_reliability(embedding, views)
+        self.center.copy_(center)
+        self.axes.copy_(axes)
+        self.n_rows.fill_(len(embedding))
 
 
 def standardising(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +65,7 @@ def standardising(embedding: Tensor) -> tuple[Tensor, Tensor]:
     A column without any spread stays without influence, rather than get all of it.
     """
     spread = embedding.std(0, correction=0)
-    largest = spread.max() if spread.max() > 1e-6 else 1.0
+    largest = spread.max() if spread.max() > ROUNDING else 1.0
     return embedding.mean(0), 1 / torch.where(spread > 1e-3 * largest, spread, largest)
 
 
@@ -60,6 +81,8 @@ def by_reliability(embedding: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     within-class covariance normalisation (Hatch, Kajarekar & Stolcke, "Within-class covariance
     normalization for SVM-based speaker recognition", 2006); here every row is a class.
 
+    Both covariances are shrunk towards equal variances, the more so the fewer rows there are.
+
     Parameters
     ----------
     embedding : (n, d) tensor
@@ -71,7 +94,8 @@ def by_reliability(embedding: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     -------
     center : (d,) tensor
     axes : (d, d) tensor
-        The mean variance of a coordinate is 1.
+        The mean variance of a coordinate is 1.  Where all rows are the same, or hiding changes
+        nothing, columns are standardised and no more.
     """
     n, d = embedding.shape
     center, factor = standardising(embedding)
@@ -79,12 +103,13 @@ def by_reliability(embedding: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     total = z.T @ z / n
     away = ((views - views.mean(1, keepdim=True)) * factor).flatten(0, 1)
     noise = away.T @ away / (len(away) - n)
-    if not noise.trace() > 1e-12 * total.trace() > 0:  # all rows alike, or alike in all views
+    alike = embedding.std(0, correction=0).max() <= ROUNDING
+    if alike or not noise.trace() > ROUNDING**2 * total.trace():
         return center, torch.diag(factor)
-    inverse_root = _power(_shrunk(noise, n), -0.5)
-    ratio = inverse_root @ _shrunk(total, n) @ inverse_root
-    axes = inverse_root @ _power(ratio, 0.5)
-    width = ((axes.T @ total @ axes).trace() / d).clamp(min=1e-12).sqrt()
+    inverse = _power(_shrunk(noise, n), -1)
+    # Of all maps with these widths the symmetric one: a coordinate stays close to its column.
+    axes = _power(inverse @ _shrunk(total, n) @ inverse, 0.5)
+    width = ((axes @ total @ axes).trace() / d).sqrt()
     return center, factor.unsqueeze(1) * axes / width
 
 

@@ -34,6 +34,8 @@ class DualPatchPredictor(nn.Module):
         That of a pretrained encoder.
     d_embedding : int
         Width of its codewise embedding.
+    scaling : str
+        Of its embeddings.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class DualPatchPredictor(nn.Module):
         backbone: dict[str, Any],
         pooling: str | None = None,
         d_embedding: int = 64,
+        scaling: str = "reliability",
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -62,7 +65,7 @@ class DualPatchPredictor(nn.Module):
             self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
         else:
             self.readout = Pooling(pooling, *shape, d_embedding)
-            self.head = LinearHead(self.readout.coordinates(), start, head_dropout)
+            self.head = LinearHead(self.readout.coordinates(scaling), start, head_dropout)
 
     def forward(self, batch: EventBatch) -> Tensor:
         """-> (B, n_outputs) scores."""

@@ -68,6 +68,9 @@ class Readout(nn.Module):
 POOLINGS = ("codewise", "cls", "mean", "max", "attention", "codes")
 """Ways from the tokens of a row to its embedding."""
 
+SCALINGS = ("reliability", "unit")
+"""What decides how wide a direction or a column of embeddings is."""
+
 
 class Pooling(nn.Module):
     """From the tokens of a row to its embedding, by one of :data:`POOLINGS`.
@@ -106,9 +109,12 @@ class Pooling(nn.Module):
         elif how == "codes":
             self.d_out = d_model * (n_places + (2 if patching == "dual" else 1))
 
-    def coordinates(self) -> Coordinates:
-        """What follows; of the flat tokens of codes only columns are scaled, they are too many."""
-        return Coordinates(self.d_out, turning=self.how != "codes")
+    def coordinates(self, scaling: str) -> Coordinates:
+        """Coordinates for these embeddings, one of :data:`SCALINGS`.
+
+        Of the flat tokens of codes only columns are scaled: they are too many for more.
+        """
+        return Coordinates(self.d_out, turning=scaling == "reliability" and self.how != "codes")
 
     def forward(self, encoded: Encoded) -> Tensor:
         """-> (B, d_out)."""

@@ -115,6 +115,8 @@ class Pretrainer(nn.Module):
         One of :data:`~tawt_sklearn.nn.pooling.POOLINGS`.
     d_embedding : int
         Width of the codewise embedding.
+    scaling : str
+        One of :data:`~tawt_sklearn.nn.pooling.SCALINGS`.
     category_offsets : sequence of int, (V + 1,)
         Of :class:`~tawt_sklearn.nn.space.Space`.
     backbone : dict
@@ -132,6 +134,7 @@ class Pretrainer(nn.Module):
         objectives: Sequence[Weighted],
         pooling: str,
         d_embedding: int,
+        scaling: str,
         category_offsets: Sequence[int],
         backbone: dict[str, Any],
     ) -> None:
@@ -150,7 +153,7 @@ class Pretrainer(nn.Module):
             {one.name: one.build(self.space, d_model, self.narrow.d_out) for one, _ in objectives}
         )
         self.weights = {one.name: weight for one, weight in objectives}
-        self.coordinates = self.pooling.coordinates()
+        self.coordinates = self.pooling.coordinates(scaling)
 
     @property
     def narrow(self) -> Pooling:

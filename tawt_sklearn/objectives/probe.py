@@ -16,8 +16,8 @@ from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Ta
 
 VARIANCES = (0.2, 0.6, 2.0, 6.0, 20.0)
 """Prior variances of a row's score to choose from, by cross-validation on the labels.  Over the
-number of columns, whose variance is 1 in the mean, they are those of a coefficient
-(scikit-learn's C)."""
+number of columns, whose mean variance is about 1, they are those of a coefficient (scikit-learn's
+C)."""
 
 USUAL = 2.0
 """Prior variance of log-odds that is taken unless the labels speak against it."""
@@ -43,7 +43,7 @@ def probe(
     Parameters
     ----------
     embedding : (n, d) array
-        In coordinates of mean variance 1.
+        In coordinates of a mean variance about 1.
     target : Target
     encoded : (n,) or (n, K) array
         Encoded labels.

@@ -16,7 +16,6 @@ from skorch.history import History
 from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.coordinates import by_reliability, standardising
 from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
 from tawt_sklearn.objectives.masking import HideCodes, HideEvents, HideWindows, hide
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
@@ -50,13 +49,16 @@ class PretrainingNet(EventNet):
         return self
 
     def each_chunk(
-        self, dataset: EventDataset, ask: Callable[[Pretrainer, EventBatch, int], Any]
+        self,
+        dataset: EventDataset,
+        ask: Callable[[Pretrainer, EventBatch, int], Any],
+        n_threads: int | None = None,
     ) -> list[Any]:
         """What ``ask(module, batch, first_row)`` says of every :data:`CHUNK` rows.
 
         Batches always have the same number of rows, the last one filled up with empty ones: what
         is computed for a row then does not depend on how many others there are.  Chunks are
-        spread over as many threads as torch may use, one thread for each.
+        spread over ``n_threads``, as many as torch may use where None, one thread for each.
         """
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
@@ -67,7 +69,8 @@ class PretrainingNet(EventNet):
             with torch.inference_mode():
                 return ask(module, batch, first)
 
-        n_threads = torch.get_num_threads() if self.module_device.type == "cpu" else 1
+        if n_threads is None:
+            n_threads = torch.get_num_threads() if self.module_device.type == "cpu" else 1
         with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=1):
             starts = range(0, len(dataset), CHUNK)
             if min(n_threads, len(starts)) == 1:
@@ -80,42 +83,19 @@ class PretrainingNet(EventNet):
         parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
         return torch.cat(parts)[: len(dataset)].float().numpy()
 
-    def measure(self, dataset: EventDataset, scaling: str) -> None:
-        """Choose the coordinates of embeddings by some rows, whole and with parts hidden.
+    def measure(self, dataset: EventDataset) -> None:
+        """Choose the coordinates of embeddings by some rows, whole and with parts hidden."""
+        coordinates = self.module_.coordinates
+        n_views = max(2, min(16, N_VIEWS // len(dataset))) if coordinates.turning else 0
 
-        Parameters
-        ----------
-        dataset : EventDataset
-        scaling : {"reliability", "unit"}
-        """
-        module = self.module_.eval()
-        coordinates = module.coordinates
-        dtype = next(module.parameters()).dtype
-        turning = coordinates.axes.dim() == 2
-        viewed = turning and scaling == "reliability"
-        n_views = max(2, min(16, N_VIEWS // len(dataset)))
-        whole, views = [], []
+        def look(module: Pretrainer, batch: EventBatch, _: int) -> Tensor:
+            hidden = [hide(batch, module.space, PARTS_HIDDEN) for _ in range(n_views)]
+            shown = [batch, *(batch.keep(~parts.events) for parts in hidden)]
+            return torch.stack([module.pooling(module.backbone(b)) for b in shown], dim=1).cpu()
 
-        def pooled(batch: EventBatch) -> Tensor:
-            return module.pooling(module.backbone(batch)).cpu().double()
-
-        with isolated_torch(HELD_OUT_SEED, self.module_device, None), torch.inference_mode():
-            for first in range(0, len(dataset), CHUNK):
-                rows = np.arange(first, min(first + CHUNK, len(dataset)))
-                batch = dataset.batch(rows).to(self.module_device, dtype)
-                whole.append(pooled(batch))
-                if viewed:
-                    hidden = [hide(batch, module.space, PARTS_HIDDEN) for _ in range(n_views)]
-                    seen = [pooled(batch.keep(~parts.events)) for parts in hidden]
-                    views.append(torch.stack(seen, dim=1))
-        embedded = torch.cat(whole)
-        if viewed:
-            center, axes = by_reliability(embedded, torch.cat(views))
-        else:
-            center, axes = standardising(embedded)
-            axes = torch.diag(axes) if turning else axes
-        coordinates.center.copy_(center)
-        coordinates.axes.copy_(axes)
+        # One thread: masks are drawn from one random state.
+        seen = torch.cat(self.each_chunk(dataset, look, n_threads=1))[: len(dataset)].double()
+        coordinates.choose(seen[:, 0], seen[:, 1:] if n_views else None)
 
     def losses(self, dataset: EventDataset) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""

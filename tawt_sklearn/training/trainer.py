@@ -185,13 +185,15 @@ def train(
             net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
 
     state = None if writer is None else writer.read(recipe.callbacks)
-    resume = None if writer is None or state is None else partial(writer.resume, state=state)
-    if resume is not None and state is not None and state["finished"]:
-        resume(net)
+    if writer is None or state is None:
+        net.run(data)
+    elif state["finished"]:
+        writer.resume(net, state)
     else:
-        net.run(data, resume)
-        if beginning is not None and beginning.share and not recipe.incremental:
-            pull_back(net, beginning)
+        net.run(data, partial(writer.resume, state=state))
+    done_before = state is not None and state["finished"]
+    if beginning is not None and beginning.share and not recipe.incremental and not done_before:
+        pull_back(net, beginning)
     if writer is not None and not net.cut_short_:
         writer.finish(net, recipe.callbacks)
     # What only training needs, held-out rows for instance, would travel inside every pickle.

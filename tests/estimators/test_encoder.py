@@ -22,7 +22,9 @@ from skorch.callbacks import Callback
 import tawt_sklearn
 from tawt_sklearn import TimeAwareEncoder, nest_events
 from tawt_sklearn.datasets import make_icu_stays
+from tawt_sklearn.estimators._pretraining import threads
 from tawt_sklearn.exceptions import DataError, DataWarning, NotNestedError, TrainingWarning
+from tawt_sklearn.nn.coordinates import Coordinates
 from tawt_sklearn.nn.pooling import POOLINGS
 from tawt_sklearn.objectives import (
     Contrastive,
@@ -157,6 +159,27 @@ def test_pretraining_takes_as_many_threads_as_it_is_told(X, embedded, n_jobs, n_
     assert seen == {n_threads} and torch.get_num_threads() == before
     # The same training but for the order of sums.
     np.testing.assert_allclose(found, embedded, atol=0.05)
+
+
+def test_workers_of_joblib_do_not_change_the_number_of_threads(X, monkeypatch):
+    seen = []
+    chosen = Coordinates.choose
+
+    def looking(self, *given):
+        seen.append(torch.get_num_threads())
+        chosen(self, *given)
+
+    monkeypatch.setattr(Coordinates, "choose", looking)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(5)
+        with joblib.parallel_config("threading", n_jobs=3):
+            assert threads(None) == 1 and threads(4) == 4
+            make(max_epochs=1).fit(X)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1], "nor does torch's own, when the embedding is scaled"
+    assert threads(-1) == joblib.cpu_count() and threads(-1000) == 1
 
 
 @pytest.mark.parametrize("pooling", ["codewise", "mean", "codes"])
@@ -324,6 +347,18 @@ def test_partial_fit_goes_on_from_itself(X):
     assert encoder.preparation_.vocabulary == vocabulary
 
 
+@pytest.mark.filterwarnings("ignore:.*unknown code:tawt_sklearn.exceptions.DataWarning")
+def test_embeddings_learned_in_parts_are_scaled_by_the_largest_part(X):
+    encoder = make(learning_rate=0.01).partial_fit(X.iloc[:1])
+    for _ in range(4):
+        encoder.partial_fit(X.iloc[:60]).partial_fit(X.iloc[60:])
+    encoder.partial_fit(X.iloc[:60])
+    embedded = encoder.transform(X.iloc[:60])
+    np.testing.assert_allclose(embedded.mean(0), 0, atol=1e-4)
+    assert embedded.var(0).mean() == pytest.approx(1, rel=1e-3)
+    assert int(encoder.net_.module_.coordinates.n_rows) == 60
+
+
 def test_partial_fit_goes_on_from_a_fit_and_can_be_repeated(encoder, X, embedded):
     results = []
     for _ in range(2):
@@ -335,7 +370,14 @@ def test_partial_fit_goes_on_from_a_fit_and_can_be_repeated(encoder, X, embedded
 
 
 @pytest.mark.parametrize(
-    "change", [{"d_model": 16}, {"objective": "forecast"}, {"pooling": "mean"}, {"d_embedding": 5}]
+    "change",
+    [
+        {"d_model": 16},
+        {"objective": "forecast"},
+        {"pooling": "mean"},
+        {"d_embedding": 5},
+        {"scaling": "unit"},
+    ],
 )
 def test_partial_fit_refuses_another_architecture(encoder, X, embedded, change):
     other = pickle.loads(pickle.dumps(encoder)).set_params(**change)
@@ -351,6 +393,19 @@ def test_ctrl_c_keeps_what_there_is(X, steps):
         encoder.fit(X)
     assert 1 <= encoder.n_iter_ <= 2 and len(encoder.history_) == encoder.n_iter_
     assert np.isfinite(encoder.transform(X)).all()
+
+
+def test_ctrl_c_after_the_last_epoch_keeps_the_network(X, monkeypatch):
+    def interrupted(self, *given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Coordinates, "choose", interrupted)
+    with pytest.warns(TrainingWarning, match="epoch 2 of 2, without a scaling of embeddings"):
+        encoder = make().fit(X)
+    monkeypatch.undo()
+    assert np.isfinite(encoder.transform(X)).all()
+    embedded = encoder.partial_fit(X).transform(X)
+    assert embedded.var(0).mean() == pytest.approx(1, rel=1e-3), "which comes later"
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing(X, steps):
@@ -520,7 +575,7 @@ def test_a_search_over_poolings_and_objectives(X, y):
         ({"pooling": "median"}, "pooling"),
         ({"scaling": "standard"}, "scaling"),
         ({"n_jobs": 1.5}, "n_jobs"),
-        ({"n_jobs": 0}, "n_jobs == 0"),
+        ({"n_jobs": 0}, "n_jobs"),
         ({"patching": "time"}, 'Expected patching="dual" or "feature" with pooling'),
         ({"patching": "time", "pooling": "codes"}, 'Expected patching="dual" or "feature"'),
         ({"d_model": 9}, "d_model to be a multiple of n_heads"),

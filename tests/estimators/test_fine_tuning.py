@@ -304,6 +304,18 @@ def test_fine_tuning_goes_a_part_of_its_way(encoder, X, y, monkeypatch):
     assert moved > 10, "fine-tuning changes more than the head"
 
 
+def test_a_run_that_is_found_again_goes_back_once(encoder, X, y, tmp_path, monkeypatch):
+    plain = weights(tune(encoder).fit(X, y))
+    for _ in range(2):
+        found = weights(tune(encoder, checkpoint_dir=tmp_path).fit(X, y))
+        assert len(list(tmp_path.iterdir())) == 1
+        for name in plain:
+            np.testing.assert_array_equal(found[name], plain[name])
+    monkeypatch.setattr("tawt_sklearn.estimators._pretrained.FEW_LABELS", 0)
+    tune(encoder, checkpoint_dir=tmp_path).fit(X, y)
+    assert len(list(tmp_path.iterdir())) == 2, "another run"
+
+
 def test_fine_tuning_a_regressor_goes_all_of_its_way(encoder, X, monkeypatch):
     y = encoder.transform(X)[:, 0]
     found = weights(tune(encoder, TimeAwareRegressor).fit(X, y))

@@ -73,6 +73,15 @@ def test_the_bag_is_the_same_when_cells_are_too_many_to_count_in_a_table(make_ba
     )
 
 
+@pytest.mark.parametrize("spread", [1, 2**19])
+def test_the_bag_of_no_events_is_empty(make_batch, spread):
+    batch = make_batch(n_codes=CODES, n_categories=CATEGORIES, mean_events=40)
+    nothing = batch.keep(torch.zeros(batch.n_events, dtype=torch.bool))
+    patches = TemporalPatches(CODES * spread, CATEGORIES, 1, EDGES, horizon=48.0)
+    bag = patches.bag(nothing, patches.window(nothing.time))
+    assert bag.shape == (len(batch) * 4, 1) and not bag.any()
+
+
 def test_a_window_knows_its_time_and_number_of_events(make_batch, temporal):
     batch = make_batch(n_codes=CODES, dtype=torch.float64)
     patches = temporal(batch)

@@ -8,7 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tawt_sklearn.nn.statistics import STATISTICS, decayed_means, segment_statistics
+from tawt_sklearn.nn.statistics import (
+    STATISTICS,
+    decayed_means,
+    segment_extreme,
+    segment_statistics,
+)
 
 HORIZON = 10.0
 
@@ -96,3 +101,17 @@ def test_decayed_means_have_the_right_gradient():
     assert torch.autograd.gradcheck(
         lambda h: decayed_means(segment, value, observed, age, h, 6), half_life
     )
+
+
+@pytest.mark.parametrize("reduce", ["amin", "amax"])
+def test_extremes_of_segments(reduce):
+    values = torch.tensor([3.0, -1.0, torch.inf, -torch.inf, 5.0], requires_grad=True)
+    segment = torch.tensor([0, 0, 2, 3, 4])
+    filled = torch.tensor([True, False, True, True, True])
+    found = segment_extreme(values, segment, filled, reduce)
+    first = -1.0 if reduce == "amin" else 3.0
+    assert found.tolist() == [first, 0.0, torch.inf, -torch.inf, 5.0]  # no overflow is hidden
+    found[[0, 4]].sum().backward()
+    assert values.grad.tolist() == [float(first == 3), float(first == -1), 0.0, 0.0, 1.0]
+    places = segment_extreme(torch.arange(5), segment, filled, reduce)
+    assert places.tolist() == [{"amin": 0, "amax": 1}[reduce], 0, 2, 3, 4]

@@ -291,6 +291,7 @@ def test_nothing_of_hidden_events_leaks(
         objectives=[(MaskedReconstruction(masks=(HideGiven(hidden),)), 1.0)],
         pooling="codewise",
         d_embedding=8,
+        scaling="reliability",
         category_offsets=space.category_offsets.tolist(),
         backbone={
             "n_codes": 6, "n_categories": 5, "window_edges": [12.0, 24.0, 36.0], "horizon": 48.0,

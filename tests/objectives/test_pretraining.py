@@ -49,6 +49,7 @@ def make_net(space):
             objectives=mixture(objective),
             pooling=pooling,
             d_embedding=D_EMBEDDING,
+            scaling="reliability",
             category_offsets=space.category_offsets.tolist(),
             backbone={
                 "n_codes": 6, "n_categories": 5, "window_edges": [12.0, 24.0, 36.0],
