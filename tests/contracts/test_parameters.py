@@ -81,7 +81,6 @@ NOT_OF_THE_ENCODER = {
     "n_average",
     "n_ensemble",
     "warm_start",
-    "n_jobs",
 }
 
 WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
@@ -96,6 +95,7 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
         "objective": (3, "mask"),
         "pooling": (None, "median"),
         "d_embedding": (1.5, 0),
+        "scaling": (None, "standard"),
     },
     TimeAwareRegressor: {**NETWORK, **SUPERVISED, "loss": (None, "absolute")},
     TripletSequencer: {
