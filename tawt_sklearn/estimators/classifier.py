@@ -70,9 +70,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         regularised linear model on the embeddings, whose strength cross-validation on the labels
         chooses.  ``"head"`` leaves it at that: one member, no epochs, no hold-out and no callbacks;
         ``"full"`` goes on with all layers, ``"gradual"`` with one layer after the other, as far as
-        the epochs allow; what comes out of ``fit`` is a mean of the weights before and after
-        (``history_`` is of those after), of which those before are half with 400 labels and less
-        with more.
+        the epochs allow; what comes out of a first ``fit`` is a mean of the weights before and
+        after (``history_`` is of those after), of which those before are half with 400 labels
+        and less with more.
     encoder_learning_rate : float, default=None
         Highest learning rate of the pretrained layers; None is ``learning_rate``.  With fewer
         than 800 labels both are lowered in proportion.
