@@ -60,7 +60,6 @@ from tawt_sklearn.objectives import MaskedReconstruction
 
 HOURS = 48.0
 MIN_COUNT = 20  # half of MIMIC's 1,200 codes occur less often in the training admissions
-BATCH = 64  # rows in which held-out admissions are judged
 FOLDS, REPEATS = 5, 10
 
 # What MIMIC calls the codes of PhysioNet 2012.  Its two charting systems have different names for
@@ -201,7 +200,7 @@ def encoders(
 
 def losses(encoder: TimeAwareEncoder, X: pd.DataFrame) -> dict[str, float]:
     """The objective of held-out histories, and its parts."""
-    return encoder.net_.losses(encoder.preparation_.dataset(X), BATCH)
+    return encoder.net_.losses(encoder.preparation_.dataset(X))
 
 
 def loss_of_medians(encoder: TimeAwareEncoder, X: pd.DataFrame) -> float:
