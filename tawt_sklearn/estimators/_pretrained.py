@@ -40,7 +40,7 @@ FEW_LABELS = 400
 """With as many, a fine-tuned classifier is half what fine-tuning has started from.
 
 On PhysioNet 2012 this lowers the log loss of fine-tuning (from .339 to .327 with 400 labels, .336
-to .324 with 800) and does not cost AUROC.
+to .324 with 800) and changes AUROC little (by -.002 and +.001), on three draws of labels.
 """
 
 

@@ -280,13 +280,14 @@ class TemporalPatches(nn.Module):
         """Sum over the codes of each window -> (B * n_windows, D)."""
         B, W, V = len(batch), self.n_windows, self.n_codes
         cell = (batch.row * W + window) * V + batch.code
-        dense = B * W * V <= MAX_DENSE_CELLS
-        filled = torch.arange(B * W * V if dense else 0, device=cell.device)
+        n_cells = B * W * V
+        dense = n_cells <= MAX_DENSE_CELLS
         if not dense:
             filled, cell = torch.unique(cell, return_inverse=True)
+            n_cells = len(filled)
         observed = batch.observed.to(batch.value.dtype)
         events = [torch.ones_like(observed), observed, batch.value, batch.value.abs()]
-        sums = segment_sum(torch.stack(events, dim=1), cell, len(filled))
+        sums = segment_sum(torch.stack(events, dim=1), cell, n_cells)
         count, n_values = sums[:, :2].clamp(min=1).unbind(1)
         basis = torch.cat([sums[:, :1].clamp(max=1), sums[:, 2:] / n_values.unsqueeze(1)], dim=1)
         table = self.code.flatten(0, 1)  # (V * VALUE_BASIS, D)
