@@ -24,6 +24,7 @@ _PUBLIC = {
     "load": "tawt_sklearn.persistence",
     "nest_events": "tawt_sklearn.events.ingest",
     "read_meds": "tawt_sklearn.events.meds",
+    "sliding_windows": "tawt_sklearn.events.windows",
 }
 
 __all__ = [*sorted(_PUBLIC), "__version__"]

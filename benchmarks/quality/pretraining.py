@@ -68,7 +68,7 @@ def variants() -> dict[str, dict[str, Any]]:
     for part in ("value", "code", "presence", "summary"):
         found[f"no-{part}"] = {"objective": replace(masked, **{part: 0.0})}
     for name, mask in (("event", HideEvents), ("window", HideWindows), ("code", HideCodes)):
-        kept = tuple(one for one in masked.masks if not isinstance(one, mask))
+        kept = tuple(one() for one in (HideEvents, HideWindows, HideCodes) if one is not mask)
         found[f"no-{name}-mask"] = {"objective": replace(masked, masks=kept)}
     found["no-mask"] = {"objective": replace(masked, masks=())}
     found |= {name: {"objective": name} for name in ("contrastive", "forecast")}

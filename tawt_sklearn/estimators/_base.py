@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -14,18 +14,28 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _clone_parametrized, _fit_context
+from sklearn.base import BaseEstimator, _clone_parametrized, _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._architecture import architecture, sizes
+from tawt_sklearn.estimators._architecture import architecture
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
 from tawt_sklearn.estimators._input import (
+    Rows,
     distinct_rows,
+    prepare,
     read_labels,
     read_rows,
     read_weights,
-    require_events,
+    require_data,
+    take_rows,
+)
+from tawt_sklearn.estimators._panel_preparation import PanelPreparation
+from tawt_sklearn.estimators._per_step import (
+    is_per_step,
+    paired,
+    read_step_labels,
+    require_labels,
 )
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import (
@@ -36,13 +46,16 @@ from tawt_sklearn.estimators._pretrained import (
 )
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
+from tawt_sklearn.objectives.steps import StepTarget, labelled
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.panels import PanelDataset
 from tawt_sklearn.training.trainer import Beginning, Recipe
 
 EARLY_STOPPING_FLOOR = 10_000
@@ -62,9 +75,9 @@ them gained .005 less at 400 (3 random halves, one encoder)."""
 class Ready:
     """What a fit works on, once everything that was given has been checked."""
 
-    preparation: Preparation
+    preparation: Preparation | PanelPreparation
     target: Target
-    data: EventDataset
+    data: EventDataset | PanelDataset
     pretrained: Pretrained | Continued | None = None
 
 
@@ -77,7 +90,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     target_: Target
     nets_: list[EventNet]
-    preparation_: Preparation
+    preparation_: Preparation | PanelPreparation
     history_: pd.DataFrame
     n_iter_: int
     device_: torch.device
@@ -102,6 +115,31 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
     ) -> NDArray[np.float64]:
         """Weights of the rows, those of their labels included."""
         return weights
+
+    @abstractmethod
+    def _make_step_target(self, labels: NDArray, weights: NDArray[np.float64]) -> StepTarget:
+        """Learn what labels (n, T) of steps are."""
+
+    def _check_step_labels(self, labels: NDArray) -> NDArray:
+        """Labels (n, T) of steps, or an error that says what is wrong with them."""
+        there = labelled(labels)
+        checked = self._check_labels(labels[there])
+        kinds = np.full(labels.shape, np.nan) if checked.dtype.kind == "f" else labels.copy()
+        kinds[there] = checked
+        return kinds
+
+    def _refuse_for_steps(self) -> None:
+        """Parameters that mean nothing with labels of steps.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.fine_tune == "head":
+            raise ValueError(
+                'Expected fine_tune="full" or "gradual" with a label at each step. Got "head", '
+                "which is a linear model on the embeddings of cases."
+            )
 
     def _after_training(self, ready: Ready, held_out: EventDataset | None, plan: Ensemble) -> None:
         """What is learned once the members are there."""
@@ -248,27 +286,43 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             pretrained = read_pretrained(self.pretrained)
             check_shape(self, pretrained)
             pretrained.preparation.check_form(form)
-        labels = read_labels(y, X, len(frame))
+        if isinstance(target, StepTarget) or (
+            going_on and isinstance(self._known_target(), StepTarget)
+        ):
+            per_step = True
+        else:
+            per_step = not going_on and is_per_step(y, frame, form, self.per_step)
+        if per_step:
+            labels = read_step_labels(y, X, frame, classes=is_classifier(self))
+            require_labels(labels)
+            self._refuse_for_steps()
+        else:
+            labels = read_labels(y, X, len(frame))
         weights = read_weights(sample_weight, X, len(frame))
         if not weights.all():
             used = np.flatnonzero(weights)
-            frame, labels, weights = frame.iloc[used], labels[used], weights[used]
+            frame, labels, weights = take_rows(frame, used), labels[used], weights[used]
         if known is not None:
             if pretrained is None:
-                known.check_settings(self.sequencer, self.n_windows)
+                known.check_settings(self, self.sequencer)
             target = self._known_target()
         else:
-            require_events(frame)
+            require_data(frame)
             known = pretrained.preparation if isinstance(pretrained, Pretrained) else None
-        labels = self._check_labels(labels) if target is None else target.check(labels)
+        if target is not None:
+            labels = target.check(labels)
+        else:
+            labels = self._check_step_labels(labels) if per_step else self._check_labels(labels)
         rows, weights = distinct_rows(frame, labels, weights)
-        frame, labels = frame.iloc[rows], labels[rows]
+        frame, labels = take_rows(frame, rows), labels[rows]
         weights = weights / weights.max()  # so that no sum of them overflows
-        weights = self._weigh(labels, weights, target)
-        if target is None:
-            target = self._make_target(labels, weights)
+        if per_step:
+            target = self._make_step_target(labels, weights) if target is None else target
+        else:
+            weights = self._weigh(labels, weights, target)
+            target = self._make_target(labels, weights) if target is None else target
         if known is None:
-            known, data = Preparation.fit(frame, self.sequencer, self.n_windows, form)
+            known, data = prepare(self, frame, form, self.sequencer)
         else:
             data = known.dataset(frame)
         data.target = target.encode(labels)
@@ -295,10 +349,18 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         if X_val is None:
             return None
         frame, _ = read_rows(self, X_val, ready.preparation)
-        labels = ready.target.check(read_labels(y_val, X_val, len(frame), "y_val"))
+        per_step = isinstance(ready.target, StepTarget)
+        if per_step:
+            labels = read_step_labels(y_val, X_val, frame, "y_val", classes=is_classifier(self))
+            labels = ready.target.check(labels)
+            require_labels(labels)
+        else:
+            labels = ready.target.check(read_labels(y_val, X_val, len(frame), "y_val"))
         data = ready.preparation.dataset(frame)
         data.target = ready.target.encode(labels)
-        weights = self._weigh(labels, np.ones(len(labels)), ready.target)
+        weights = np.ones(len(labels))
+        if not per_step:
+            weights = self._weigh(labels, weights, ready.target)
         data.weight = (weights / weights.mean()).astype(np.float32)
         return data
 
@@ -334,6 +396,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             "code_dropout": self.code_dropout,
             "window_dropout": self.window_dropout,
             "head_dropout": min(0.9, 1.5 * self.dropout),
+            "per_step": isinstance(ready.target, StepTarget),
         }
         if ready.pretrained is None:
             model["backbone"] = architecture(self, ready.preparation)
@@ -365,6 +428,11 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             return {}
         share = min(1.0, len(ready.data) / ENOUGH_LABELS)
         rate = self.encoder_learning_rate
+        if isinstance(ready.target, StepTarget):  # whose head starts from nothing
+            return {
+                "encoder_learning_rate": share * (self.learning_rate if rate is None else rate),
+                "gradual": self.fine_tune == "gradual",
+            }
         return {
             "learning_rate": share * self.learning_rate,
             "encoder_learning_rate": share * (self.learning_rate if rate is None else rate),
@@ -419,6 +487,10 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     def _combined(self, X: Any) -> NDArray[np.float64]:
         """What the members say together (n, K): log-probabilities, log-odds or numbers."""
+        return self._answers(X)[0]
+
+    def _answers(self, X: Any) -> tuple[NDArray[np.float64], Rows]:
+        """The same, (n, T, K) where steps have labels, and what ``X`` was."""
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
         answers = self.target_.combine(scores_of(self.nets_, self.preparation_.dataset(frame)))
@@ -427,7 +499,20 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "Expected answers that are numbers. Got NaN: the labels of fit were too large, or "
                 "times and values are. Scale them."
             )
-        return answers
+        return answers, frame
+
+    @property
+    def _per_step(self) -> bool:
+        """Whether the labels were those of steps."""
+        return isinstance(self.target_, StepTarget)
+
+    def _step_score(self, X: Any, y: Any, sample_weight: Any, judge: Callable[..., float]) -> float:
+        """What a metric says of all steps that have a label, together."""
+        panel, _ = read_rows(self, X, self.preparation_)
+        assert isinstance(panel, Panel)
+        truth, told, case = paired(y, self.predict(X), X, panel, classes=is_classifier(self))
+        weight = None if sample_weight is None else np.asarray(sample_weight)[case]
+        return float(judge(truth, told, sample_weight=weight))
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, as scikit-learn does, but for those of a pretrained encoder.
@@ -465,7 +550,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         return estimator
 
     def _check_loaded(self) -> None:
-        learned = sizes(self.preparation_)
+        learned = self.preparation_.sizes()
         if not self.nets_:
             raise SaveFileError("Expected networks. Got none.")
         for net in self.nets_:

@@ -39,7 +39,7 @@ def folds(strata: NDArray[np.int64], random: np.random.RandomState) -> NDArray[n
 def tempered(scores: NDArray[np.float64], temperature: float, multilabel: bool) -> NDArray:
     """(n, K) log-probabilities or log-odds at a temperature."""
     hotter = scores / temperature
-    return hotter if multilabel else log_softmax(hotter, axis=1)
+    return hotter if multilabel else log_softmax(hotter, axis=-1)
 
 
 def find_temperature(

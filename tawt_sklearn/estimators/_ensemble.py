@@ -20,6 +20,7 @@ from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import DualPatchPredictor
+from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import EventDataset
@@ -162,9 +163,13 @@ class Ensemble:
             strata = self.target.strata(data.target)
             kept, out = holdout(strata, self.validation_fraction, np.random.RandomState(seed))
             data, held_out = data.subset(kept), data.subset(out)
-        if beginning is None and self.pretrained is not None:
-            beginning = self.pretrained.beginning(data, self.target, seed)
         make_module = partial(DualPatchPredictor, **self.model)
+        if beginning is None and self.pretrained is not None:
+            if isinstance(self.target, StepTarget):
+                with isolated_torch(seed, self.device, n_threads=1):
+                    beginning = self.pretrained.beginning_of_steps(make_module().state_dict())
+            else:
+                beginning = self.pretrained.beginning(data, self.target, seed)
         if self.head_only and beginning is not None:
             with isolated_torch(seed, self.device, n_threads=1):
                 return untrained(
@@ -204,7 +209,7 @@ def scores_of(nets: list[EventNet], data: EventDataset) -> NDArray[np.float64]:
     """
     with isolated_torch(0, nets[0].module_device, n_threads=1):
         scores = decisions(nets, data)
-    lost = ~np.isfinite(scores).all(axis=(0, 2))
+    lost = ~np.isfinite(scores).reshape(len(nets), len(data), -1).all(axis=(0, 2))
     if lost.any():
         raise DataError(
             f"Expected finite scores. Got others for {int(lost.sum())} rows, the first at "

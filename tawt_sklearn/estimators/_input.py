@@ -11,15 +11,22 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
+from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
+from tawt_sklearn.events.content import mix_hashes
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.training.dataset import label_hashes
+
+Rows = pd.DataFrame | Panel
+"""What ``X`` becomes at the door: a frame of histories, or a panel."""
 
 
 def read_rows(
-    estimator: BaseEstimator, X: Any, preparation: Preparation | None = None
-) -> tuple[pd.DataFrame, Form]:
-    """A frame of histories, and what ``X`` was.
+    estimator: BaseEstimator, X: Any, preparation: Preparation | PanelPreparation | None = None
+) -> tuple[Rows, Form]:
+    """A frame of histories or a panel, and what ``X`` was.
 
     Parameters
     ----------
@@ -32,36 +39,125 @@ def read_rows(
     DataError, ValueError, TypeError
         ``X`` is nothing the estimators take, or not like the rows seen in fit.
     """
-    reset = preparation is None
     if is_numbers(X):
-        checked = check_array(
-            X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
-        )
-        form: Form = "panel" if checked.ndim > 2 else "series"
-        if preparation is not None:
-            preparation.check_form(form)
-        if 0 in checked.shape:
-            raise DataError(
-                "Expected at least one time point and one channel. Got an array of shape "
-                f"{checked.shape}."
-            )
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return as_events(checked), form
-    name = "events" if preparation is None else str(preparation.events_name)
+        return _read_array(estimator, X, preparation)
+    if channels_of(X) is not None:
+        return _read_series(estimator, X, preparation)
+    _refuse_ragged(X)
+    name = "events" if preparation is None else getattr(preparation, "events_name", "events")
     frame = as_events(X, name=name)
     _refuse_repeated_names(frame)
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
-    if (n_channels := channels_of(X)) is not None:  # series of different lengths
-        if preparation is not None:
-            preparation.check_form("panel")
-        rows = np.broadcast_to(np.float64(0), (len(frame), n_channels))
-        validate_data(estimator, rows, reset=reset, skip_check_array=True)
-        return frame, "panel"
     if preparation is not None:
         preparation.check_form("events")
-    validate_data(estimator, frame, reset=reset, skip_check_array=True)
+    validate_data(estimator, frame, reset=preparation is None, skip_check_array=True)
     return frame, "events"
+
+
+def _read_array(
+    estimator: BaseEstimator, X: Any, preparation: Preparation | PanelPreparation | None
+) -> tuple[Panel, Form]:
+    """Numbers (n, T) or (n, C, T), NaN where nothing was measured."""
+    checked = check_array(
+        X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
+    )
+    form: Form = "panel" if checked.ndim > 2 else "series"
+    if preparation is not None:
+        preparation.check_form(form)
+    if 0 in checked.shape:
+        raise DataError(
+            "Expected at least one time point and one channel. Got an array of shape "
+            f"{checked.shape}."
+        )
+    if checked.ndim > 3:
+        raise DataError(
+            "Expected an array of shape (n_cases, n_channels, n_timepoints), or (n_cases, "
+            f"n_timepoints) for one channel. Got shape {checked.shape}. Reshape your data: one row "
+            "per case, also where there is one case only."
+        )
+    if isinstance(preparation, PanelPreparation) and form == "panel":
+        _refuse_swapped(checked.shape[1], {checked.shape[2]}, preparation, "X.swapaxes(1, 2)")
+    validate_data(estimator, X, reset=preparation is None, skip_check_array=True)
+    return Panel.of(checked), form
+
+
+def _read_series(
+    estimator: BaseEstimator, X: Any, preparation: Preparation | PanelPreparation | None
+) -> tuple[Panel, Form]:
+    """A list of arrays (C, T_i) of different lengths."""
+    if preparation is not None:
+        preparation.check_form("panel")
+    cases = list(X)
+    if odd := [type(case).__name__ for case in cases if not isinstance(case, np.ndarray)]:
+        raise DataError(
+            f"Expected arrays of shape (n_channels, n_timepoints). Got {odd[0]} among them."
+        )
+    panel = Panel.of_series(cases)
+    if not panel.n_channels or not len(panel.steps):
+        raise DataError(
+            "Expected at least one time point and one channel. Got arrays of shape "
+            f"{', '.join(str(np.shape(case)) for case in cases[:5])}."
+        )
+    if np.isinf(panel.steps).any():
+        step = int(np.isinf(panel.steps).any(axis=1).argmax())
+        case = int(np.searchsorted(panel.offsets, step, side="right")) - 1
+        raise DataError(
+            "Expected finite numbers, or NaN where nothing was measured. Input X contains "
+            f"infinity, first in case {case}, step {step - int(panel.offsets[case])}."
+        )
+    if isinstance(preparation, PanelPreparation):
+        _refuse_swapped(
+            panel.n_channels, set(panel.lengths.tolist()), preparation, "[x.T for x in X]"
+        )
+    rows = np.broadcast_to(np.float64(0), (len(panel), panel.n_channels))
+    validate_data(estimator, rows, reset=preparation is None, skip_check_array=True)
+    return panel, "panel"
+
+
+def _refuse_swapped(
+    n_channels: int, n_steps: set[int], preparation: PanelPreparation, remedy: str
+) -> None:
+    """Time before channels, told by the number of channels in fit."""
+    C = len(preparation.center)
+    if n_channels != C and n_steps == {C}:
+        raise DataError(
+            f"Expected {C} channels, as in fit: X has {n_channels} features, but the estimator is "
+            f"expecting {C} features as input. X looks like (n, T, C), with time before channels: "
+            f"pass {remedy}."
+        )
+
+
+def _refuse_ragged(X: Any) -> None:
+    """Arrays of objects that hold arrays, which NumPy makes of series of different lengths."""
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim > 1 and X.size:
+        if isinstance(X.flat[0], np.ndarray | list | tuple | pd.Series):
+            raise DataError(
+                "Expected an array of numbers. Got an array of objects that holds arrays (ragged), "
+                f"of shape {X.shape}. Pass series of different lengths as a list of arrays of "
+                "shape (n_channels, n_timepoints)."
+            )
+
+
+def take_rows(rows: Rows, positions: NDArray[np.int64]) -> Rows:
+    """Some rows, in that order."""
+    return rows.take(positions) if isinstance(rows, Panel) else rows.iloc[positions]
+
+
+def require_data(rows: Rows) -> None:
+    """Refuse rows without anything to learn from.
+
+    Raises
+    ------
+    DataError
+    """
+    if isinstance(rows, pd.DataFrame):
+        require_events(rows)
+    elif np.isnan(rows.steps).all():
+        raise DataError(
+            f"Expected at least one number to learn from. Got {len(rows)} cases, in which all "
+            "values are missing."
+        )
 
 
 def require_events(frame: pd.DataFrame) -> None:
@@ -168,7 +264,7 @@ def check_index(y: Any, X: Any, what: str) -> None:
 
 
 def distinct_rows(
-    frame: pd.DataFrame, labels: NDArray, weights: NDArray[np.float64]
+    rows: Rows, labels: NDArray, weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows to learn from, each different from the others, and their weights.
 
@@ -184,11 +280,28 @@ def distinct_rows(
     Returns
     -------
     rows : (m,) int64
-        Positions in ``frame``.
+        Positions in ``rows``.
     weights : (m,) float64
     """
-    columns = pd.DataFrame(labels.reshape(len(labels), -1), index=frame.index)
-    parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (frame, columns)]
-    hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
+    if isinstance(rows, Panel):
+        hashes = mix_hashes(rows.hashes(), label_hashes(labels))
+    else:
+        columns = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
+        parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, columns)]
+        hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     return first.astype(np.int64), np.bincount(group, weights).astype(np.float64)
+
+
+def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any, Any]:
+    """Everything that is learned before the network, and the data set of the same rows."""
+    if isinstance(rows, Panel):
+        return PanelPreparation.fit(
+            rows, estimator.categorical_features, estimator.n_windows, estimator.patch_length, form
+        )
+    if estimator.categorical_features is not None:
+        raise ValueError(
+            "Expected categorical_features=None with event histories, whose texts are categories "
+            f"by themselves. Got {estimator.categorical_features!r}."
+        )
+    return Preparation.fit(rows, sequencer, estimator.n_windows, form)

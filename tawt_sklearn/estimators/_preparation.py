@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -81,7 +81,7 @@ class Preparation:
         preparation = cls(name, sequencer, vocabulary, statics, grid, n_windows, form)
         return preparation, preparation._dataset(tokens)
 
-    def check_settings(self, sequencer: TripletSequencer | None, n_windows: int) -> None:
+    def check_settings(self, estimator: Any, sequencer: TripletSequencer | None) -> None:
         """Refuse parameters that a fit which goes on from this one would not heed.
 
         Raises
@@ -91,7 +91,7 @@ class Preparation:
         """
         wanted = TripletSequencer() if sequencer is None else sequencer
         changed = []
-        if n_windows != self.n_windows:
+        if estimator.n_windows != self.n_windows:
             changed.append("n_windows")
         if self.sequencer is not None:
             if joblib.hash(wanted.get_params()) != joblib.hash(self.sequencer.get_params()):
@@ -101,6 +101,22 @@ class Preparation:
                 f"Expected {' and '.join(changed)} of the last fit to go on with what it learned. "
                 "Got another value. Set it back, or start anew with fit and warm_start=False."
             )
+
+    def sizes(self) -> dict[str, Any]:
+        """Keywords of the backbone that the data decide."""
+        return {
+            "n_codes": self.vocabulary.n_tokens,
+            "n_categories": self.vocabulary.n_categories,
+            "window_edges": self.grid.edges.tolist(),
+            "horizon": self.grid.horizon,
+            "n_static_numeric": self.statics.n_numeric_,
+            "static_cardinalities": tuple(self.statics.cardinalities_),
+        }
+
+    @property
+    def category_offsets(self) -> list[int]:
+        """First category of each code, and the number of all; (V + 1,)."""
+        return self.vocabulary.category_offsets.tolist()
 
     def check_form(self, form: Form) -> None:
         """Refuse rows that are something else than those of fit.

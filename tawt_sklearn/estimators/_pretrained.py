@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
+from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators.encoder import TimeAwareEncoder
 from tawt_sklearn.objectives.probe import probe
@@ -55,7 +56,7 @@ class Pretrained:
     net : PretrainingNet
     """
 
-    preparation: Preparation
+    preparation: Preparation | PanelPreparation
     net: PretrainingNet
 
     def model(self, dropout: float) -> dict[str, Any]:
@@ -80,6 +81,15 @@ class Pretrained:
                 weights[f"head.{name}"] = tensor
         return Beginning(weights, share=few / (few + len(data)))
 
+    def beginning_of_steps(self, fresh: dict[str, Tensor]) -> Beginning:
+        """Weights of a predictor of steps: those of the encoder, and a fresh head."""
+        weights = dict(fresh)
+        for name, tensor in self.net.weights().items():
+            part, _, rest = name.partition(".")
+            if part in ("backbone", "pooling"):
+                weights[name if part == "backbone" else f"readout.{rest}"] = tensor
+        return Beginning(weights)
+
 
 @dataclass(frozen=True)
 class Continued:
@@ -95,6 +105,10 @@ class Continued:
         """Its weights, and a linear model on its embeddings."""
         solved = _solved(self.net.features(data), data, target, seed)
         return Beginning(self.net.weights() | solved)
+
+    def beginning_of_steps(self, fresh: dict[str, Tensor]) -> Beginning:
+        """Its weights."""
+        return Beginning(self.net.weights())
 
 
 def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
@@ -158,10 +172,10 @@ def read_pretrained(given: Any) -> Pretrained:
             "path of a saved encoder."
         )
     preparation = found.preparation_
-    if sequencer is not None:
+    if sequencer is not None and isinstance(preparation, Preparation):
         _check_sequencer(sequencer, preparation)
-    if preparation.sequencer is None and sequencer is not None:
-        preparation = replace(preparation, sequencer=sequencer)
+        if preparation.sequencer is None:
+            preparation = replace(preparation, sequencer=sequencer)
     return Pretrained(preparation, found.net_)
 
 
@@ -196,6 +210,8 @@ def check_shape(estimator: Any, pretrained: Pretrained) -> None:
         "time_encoding": "time2vec" if built["learned_time"] else "sinusoidal",
         "n_windows": pretrained.preparation.n_windows,
     }
+    if isinstance(pretrained.preparation, PanelPreparation):
+        pretrained.preparation.check_panel_settings(estimator)
     defaults = type(estimator)().get_params()
     asked = {name: getattr(estimator, name) for name in SHAPES}
     for name in SHAPES:

@@ -71,7 +71,7 @@ def _events(module: Pretrainer, batch: EventBatch) -> Steps:
         lookup = FeatureLookup(encoded.feature, module.space.n_codes)
         tokens = tokens + lookup(encoded.feature.tokens, batch.row, batch.code, tokens.new_zeros(D))
     if encoded.temporal is not None:
-        tokens = tokens + encoded.temporal.tokens[batch.row, module.space.window(batch.time)]
+        tokens = tokens + encoded.temporal.tokens[batch.row, module.space.window(batch)]
     count = torch.bincount(batch.row, minlength=len(batch))
     return count.cpu().numpy(), None, tokens.float().cpu().numpy()
 

@@ -11,16 +11,22 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
 from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
+from tawt_sklearn.estimators._input import Rows
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._per_step import given_back
 from tawt_sklearn.estimators._pretrained import Continued
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
+from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
@@ -52,6 +58,17 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Sines of learned or of fixed frequency for the time of a window.
     n_windows : int, default=16
         Windows of time, each with about as many training events.
+    categorical_features : array-like of int or of bool, default=None
+        Panels: channels that hold categories, as whole numbers, by position or as a mask.
+    patch_length : int or sequence of int, default=None
+        Panels: steps in a temporal patch; patches start at every half of that.  Several lengths
+        give patches of several granularities.  None covers the longest training case with
+        ``n_windows`` patches, each of which reaches back over the one before.
+    per_step : "auto" or bool, default="auto"
+        Panels: whether ``y`` holds a label for each step (n, T) rather than for each case.
+        ``"auto"``: where it has as many columns as the panel has steps, or is a list of arrays.
+        NaN (-1 among whole numbers that are classes) stands for a step without label.  What is
+        said of a step has seen the whole series, later steps included.
     max_feature_patches : int, default=128
         With more codes than this, only codes that occur in a history become tokens, at most
         this many for each history; the most frequent codes of the training data go first.
@@ -187,6 +204,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         patching: str = "dual",
         time_encoding: str = "time2vec",
         n_windows: int = 16,
+        categorical_features: Any = None,
+        patch_length: Any = None,
+        per_step: bool | str = "auto",
         max_feature_patches: int = 128,
         code_dropout: float = 0.2,
         window_dropout: float = 0.3,
@@ -224,6 +244,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.patching = patching
         self.time_encoding = time_encoding
         self.n_windows = n_windows
+        self.categorical_features = categorical_features
+        self.patch_length = patch_length
+        self.per_step = per_step
         self.max_feature_patches = max_feature_patches
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
@@ -312,37 +335,49 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
 
         With several labels for each row, log-odds of each (n, k).
         """
-        scores = self._scores(X)
-        if self._multilabel or len(self.classes_) > 2:
-            return scores
-        return scores[:, 1] - scores[:, 0]
+        scores, rows = self._scores_of(X)
+        if not (self._multilabel or len(self.classes_) > 2):
+            scores = scores[..., 1] - scores[..., 0]
+        return self._shaped(scores, rows)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probability of each class, in the order of ``classes_`` (n, n_classes).
 
-        With several labels for each row, the probability that it has each of them (n, k).
+        With several labels for each row, the probability that it has each of them (n, k).  With
+        labels of steps (n, T, n_classes), or a list of arrays where ``X`` is one.
         """
-        scores = self._scores(X)
-        return expit(scores) if self._multilabel else np.exp(scores)
+        scores, rows = self._scores_of(X)
+        return self._shaped(expit(scores) if self._multilabel else np.exp(scores), rows)
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Logarithm of the probabilities (n, n_classes)."""
-        scores = self._scores(X)
-        return -np.logaddexp(0.0, -scores) if self._multilabel else scores
+        scores, rows = self._scores_of(X)
+        return self._shaped(-np.logaddexp(0.0, -scores) if self._multilabel else scores, rows)
 
     def predict(self, X: Any) -> NDArray:
         """Most probable class of each row (n,), or zeros and ones (n, k)."""
-        scores = self._scores(X)
+        scores, rows = self._scores_of(X)
         if self._multilabel:
             return (scores > 0).astype(np.int64)
-        return self.classes_[scores.argmax(axis=1)]
+        return self._shaped(self.classes_[scores.argmax(axis=-1)], rows)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of the most probable classes.
+
+        With labels of steps, all steps that have one are judged together.
+        """
+        check_is_fitted(self)
+        if self._per_step:
+            return self._step_score(X, y, sample_weight, accuracy_score)
+        return super().score(X, y, sample_weight)
 
     def _check_loaded(self) -> None:
         super()._check_loaded()
         if not (np.isfinite(self.temperature_) and self.temperature_ > 0):
             raise SaveFileError(f"Expected a positive temperature_. Got {self.temperature_!r}.")
         n_classes = len(self.target_.prior)
-        classes = self.target_.classes if isinstance(self.target_, ClassTarget) else None
+        target = self.target_.inner if isinstance(self.target_, StepTarget) else self.target_
+        classes = target.classes if isinstance(target, ClassTarget) else None
         if len(self.classes_) != n_classes or (
             classes is not None and not np.array_equal(classes, self.classes_)
         ):
@@ -362,6 +397,17 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             return MultilabelTarget.fit(labels, weights)
         return ClassTarget.fit(np.unique(labels), labels, weights)
 
+    def _make_step_target(self, labels: NDArray, weights: NDArray[np.float64]) -> StepTarget:
+        def learn(there: NDArray, weight: NDArray[np.float64]) -> ClassTarget:
+            return ClassTarget.fit(np.unique(there), there, weight)
+
+        def of_class(target: ClassTarget, there: NDArray, weight: NDArray) -> NDArray:
+            return self._class_weights(target.classes, there, weight)
+
+        return StepTarget.fit(
+            labels, weights, learn, None if self.class_weight is None else of_class
+        )
+
     def _weigh(
         self, labels: NDArray, weights: NDArray[np.float64], target: Target | None
     ) -> NDArray[np.float64]:
@@ -373,6 +419,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 f"{self.class_weight!r}. Use sample_weight."
             )
         classes = target.classes if isinstance(target, ClassTarget) else np.unique(labels)
+        of_class = self._class_weights(classes, labels, weights)
+        return weights * of_class[np.searchsorted(classes, labels)]
+
+    def _class_weights(self, classes: NDArray, labels: NDArray, weights: NDArray) -> NDArray:
+        """(K,) what ``class_weight`` says, for labels that weigh something already."""
         encoded = np.searchsorted(classes, labels)
         if isinstance(self.class_weight, str):
             # As compute_class_weight does, with the weights of the rows taken into account.
@@ -385,19 +436,18 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 "Expected class_weight to hold finite numbers of zero or more. Got "
                 f"{self.class_weight!r}."
             )
-        weighted = weights * of_class[encoded]
-        if not weighted.any():
+        if not (weights * of_class[encoded]).any():
             raise DataError(
                 "Expected a class of positive weight among the labels. Got class_weight="
                 f"{self.class_weight!r} for the classes {classes.tolist()}."
             )
-        return weighted
+        return of_class
 
     def _state(
         self, ready: Ready, device: torch.device, nets: list[EventNet], going_on: bool = False
     ) -> dict[str, Any]:
         state = super()._state(ready, device, nets, going_on)
-        target = ready.target
+        target = ready.target.inner if isinstance(ready.target, StepTarget) else ready.target
         if isinstance(target, ClassTarget):
             state["classes_"] = target.classes
         else:
@@ -413,8 +463,14 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             scores, rows = ready.target.combine(scores_of(self.nets_, held_out)), held_out
         else:
             scores, rows = self._out_of_fold(ready, plan)
-        if len(rows):
-            self.temperature_ = find_temperature(scores, rows.target, rows.weight, self._multilabel)
+        if not len(rows):
+            return
+        labels, weight = rows.target, rows.weight
+        if isinstance(ready.target, StepTarget):
+            row, step = np.nonzero(labels >= 0)
+            at = step - labels.shape[1] + scores.shape[1]
+            scores, labels, weight = scores[row, at], labels[row, step], weight[row]
+        self.temperature_ = find_temperature(scores, labels, weight, self._multilabel)
 
     def _out_of_fold(
         self, ready: Ready, plan: Ensemble
@@ -437,7 +493,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 f"Expected rows to hold out for calibrate=True. Got {len(data)} different rows, "
                 "none of which has another one of its class. Set calibrate=False."
             )
-        scores = np.empty((len(data), len(ready.target.prior)))
+        steps = (data.n_steps,) if isinstance(ready.target, StepTarget) else ()
+        scores = np.zeros((len(data), *steps, len(ready.target.prior)))
         for k in range(N_FOLDS):
             out = np.flatnonzero(fold == k)
             if not len(out):
@@ -449,7 +506,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
                 warn_interrupted("all members, without a temperature", stacklevel=6)
             if plan.was_interrupted(nets):
                 return scores[:0], data.subset(out[:0])
-            scores[out] = ready.target.combine(scores_of(nets, data.subset(out)))
+            found = ready.target.combine(scores_of(nets, data.subset(out)))
+            if steps:  # these rows may be shorter than others
+                scores[out, steps[0] - found.shape[1] :] = found
+            else:
+                scores[out] = found
         known = np.flatnonzero(fold >= 0)
         return scores[known], data.subset(known)
 
@@ -457,12 +518,16 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     def _multilabel(self) -> bool:
         return isinstance(self.target_, MultilabelTarget)
 
-    def _scores(self, X: Any) -> NDArray[np.float64]:
-        """(n, K) log-probabilities, or log-odds of several labels."""
-        scores = self._combined(X)
-        if self.temperature_ == 1.0:
-            return scores
-        return tempered(scores, self.temperature_, self._multilabel)
+    def _scores_of(self, X: Any) -> tuple[NDArray[np.float64], Rows]:
+        """(n, K) log-probabilities, or log-odds of several labels; (n, T, K) of steps."""
+        scores, rows = self._answers(X)
+        if self.temperature_ != 1.0:
+            scores = tempered(scores, self.temperature_, self._multilabel)
+        return scores, rows
+
+    def _shaped(self, answers: NDArray, rows: Rows) -> Any:
+        """Answers of cases as they are, those of steps cut to the steps there are."""
+        return given_back(answers, rows) if isinstance(rows, Panel) and self._per_step else answers
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

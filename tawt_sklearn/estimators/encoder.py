@@ -22,8 +22,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _steps
-from tawt_sklearn.estimators._architecture import architecture, sizes
-from tawt_sklearn.estimators._input import read_rows, require_events
+from tawt_sklearn.estimators._architecture import architecture
+from tawt_sklearn.estimators._input import prepare, read_rows, require_data
+from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
@@ -35,6 +36,7 @@ from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.panels import PanelDataset
 from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
 
@@ -80,6 +82,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         - ``"unit"``: columns of unit variance, which ``pooling="codes"`` always has.
     d_model, n_layers, n_heads, dropout, patching, time_encoding, n_windows, max_feature_patches
         Shape of the network, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
+    categorical_features, patch_length
+        Of panels, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer(value_scaling="quantile")``:
         with scaling by rank a linear model on the embeddings does better.  Not used when the
@@ -155,6 +159,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
                 "patching",
                 "time_encoding",
                 "n_windows",
+                "categorical_features",
+                "patch_length",
                 "max_feature_patches",
                 "sequencer",
                 "max_epochs",
@@ -181,7 +187,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     _local_params = ("checkpoint_dir",)
 
     net_: PretrainingNet
-    preparation_: Preparation
+    preparation_: Preparation | PanelPreparation
     history_: pd.DataFrame
     n_iter_: int
     device_: torch.device
@@ -201,6 +207,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         patching: str = "dual",
         time_encoding: str = "time2vec",
         n_windows: int = 16,
+        categorical_features: Any = None,
+        patch_length: Any = None,
         max_feature_patches: int = 128,
         sequencer: TripletSequencer | None = None,
         max_epochs: int = 20,
@@ -228,6 +236,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         self.patching = patching
         self.time_encoding = time_encoding
         self.n_windows = n_windows
+        self.categorical_features = categorical_features
+        self.patch_length = patch_length
         self.max_feature_patches = max_feature_patches
         self.sequencer = sequencer
         self.max_epochs = max_epochs
@@ -317,7 +327,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
                 self._remember(net, preparation, device)
                 return self
             preparation = self.preparation_
-            preparation.check_settings(self._sequencer(), self.n_windows)
+            preparation.check_settings(self, self._sequencer())
             model = self._known_model(objectives)
             data = preparation.dataset(read_rows(self, X, preparation)[0])
             data = data.subset(data.canonical_order())
@@ -339,11 +349,11 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             )
         return mixture(self.objective), resolve_device(self.device)
 
-    def _read(self, X: Any) -> tuple[Preparation, EventDataset]:
+    def _read(self, X: Any) -> tuple[Preparation | PanelPreparation, EventDataset | PanelDataset]:
         """Learn everything that comes before the network."""
         frame, form = read_rows(self, X)
-        require_events(frame)
-        preparation, data = Preparation.fit(frame, self._sequencer(), self.n_windows, form)
+        require_data(frame)
+        preparation, data = prepare(self, frame, form, self._sequencer())
         return preparation, data.subset(data.canonical_order())
 
     def _sequencer(self) -> TripletSequencer:
@@ -351,14 +361,16 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             return TripletSequencer(value_scaling="quantile")
         return self.sequencer
 
-    def _model(self, preparation: Preparation, objectives: tuple[Any, ...]) -> dict[str, Any]:
+    def _model(
+        self, preparation: Preparation | PanelPreparation, objectives: tuple[Any, ...]
+    ) -> dict[str, Any]:
         """Keywords of :class:`Pretrainer`."""
         return {
             "objectives": objectives,
             "pooling": self.pooling,
             "d_embedding": self.d_embedding,
             "scaling": self.scaling,
-            "category_offsets": preparation.vocabulary.category_offsets.tolist(),
+            "category_offsets": preparation.category_offsets,
             "backbone": architecture(self, preparation),
         }
 
@@ -383,7 +395,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     def _remember(
         self,
         net: PretrainingNet,
-        preparation: Preparation,
+        preparation: Preparation | PanelPreparation,
         device: torch.device,
         before: pd.DataFrame | None = None,
     ) -> None:
@@ -571,7 +583,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
 
     def _check_loaded(self) -> None:
         built = self.net_.module.keywords["backbone"]
-        learned = sizes(self.preparation_)
+        learned = self.preparation_.sizes()
         if odd := [name for name in learned if built[name] != learned[name]]:
             raise SaveFileError(
                 f"Expected a network for the data that were prepared. Got another {odd[0]}."

@@ -10,10 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators._base import TimeAwareEstimator
+from tawt_sklearn.estimators._per_step import given_back
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.objectives.labels import finite_numbers
+from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import NumericTarget
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 
@@ -40,6 +45,17 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Sines of learned or of fixed frequency for the time of a window.
     n_windows : int, default=16
         Windows of time, each with about as many training events.
+    categorical_features : array-like of int or of bool, default=None
+        Panels: channels that hold categories, as whole numbers, by position or as a mask.
+    patch_length : int or sequence of int, default=None
+        Panels: steps in a temporal patch; patches start at every half of that.  Several lengths
+        give patches of several granularities.  None covers the longest training case with
+        ``n_windows`` patches, each of which reaches back over the one before.
+    per_step : "auto" or bool, default="auto"
+        Panels: whether ``y`` holds a label for each step (n, T) rather than for each case.
+        ``"auto"``: where it has as many columns as the panel has steps, or is a list of arrays.
+        NaN (-1 among whole numbers that are classes) stands for a step without label.  What is
+        said of a step has seen the whole series, later steps included.
     max_feature_patches : int, default=128
         With more codes than this, only codes that occur in a history become tokens, at most
         this many for each history; the most frequent codes of the training data go first.
@@ -147,7 +163,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     (3,)
     """
 
-    target_: NumericTarget
+    target_: NumericTarget | StepTarget
 
     _parameter_constraints = {
         **TimeAwareEstimator._parameter_constraints,
@@ -164,6 +180,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         patching: str = "dual",
         time_encoding: str = "time2vec",
         n_windows: int = 16,
+        categorical_features: Any = None,
+        patch_length: Any = None,
+        per_step: bool | str = "auto",
         max_feature_patches: int = 128,
         code_dropout: float = 0.0,
         window_dropout: float = 0.0,
@@ -200,6 +219,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.patching = patching
         self.time_encoding = time_encoding
         self.n_windows = n_windows
+        self.categorical_features = categorical_features
+        self.patch_length = patch_length
+        self.per_step = per_step
         self.max_feature_patches = max_feature_patches
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
@@ -248,17 +270,37 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         return self._partial_fit(X, y, sample_weight, None)
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Numbers in the unit of the training labels, (n,) or (n, k) as they were."""
-        numbers = self._combined(X)
+        """Numbers in the unit of the training labels, (n,) or (n, k) as they were.
+
+        With labels of steps (n, T), or a list of (T_i,) arrays where ``X`` is a list.
+        """
+        numbers, rows = self._answers(X)
+        if isinstance(rows, Panel) and self._per_step:
+            return given_back(numbers[..., 0], rows)
         return self.target_.answer(numbers)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2 of the predictions.
+
+        With labels of steps, all steps that have one are judged together.
+        """
+        check_is_fitted(self)
+        if self._per_step:
+            return self._step_score(X, y, sample_weight, r2_score)
+        return super().score(X, y, sample_weight)
 
     # ---- what the base asks for ----------------------------------------------------------------
 
-    def _known_target(self) -> NumericTarget:
+    def _known_target(self) -> NumericTarget | StepTarget:
+        if isinstance(self.target_, StepTarget):
+            return self.target_.with_error(self.loss)
         return replace(self.target_, error=self.loss)
 
     def _check_labels(self, labels: NDArray) -> NDArray:
         return finite_numbers(labels)
+
+    def _make_step_target(self, labels: NDArray, weights: NDArray[np.float64]) -> StepTarget:
+        return StepTarget.fit(labels, weights, self._make_target)
 
     def _make_target(self, labels: NDArray, weights: NDArray[np.float64]) -> NumericTarget:
         return NumericTarget.fit(labels, weights, self.loss)

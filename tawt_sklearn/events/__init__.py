@@ -16,10 +16,12 @@ from tawt_sklearn.events.history import EventHistory
 
 # Doors in, loaded on first use: they are not needed to read or to pickle a column.
 _DOORS = {
+    "Windows": "tawt_sklearn.events.windows",
     "as_events": "tawt_sklearn.events.coerce",
     "find_events": "tawt_sklearn.events.coerce",
     "nest_events": "tawt_sklearn.events.ingest",
     "read_meds": "tawt_sklearn.events.meds",
+    "sliding_windows": "tawt_sklearn.events.windows",
 }
 
 register_if_loaded()
@@ -29,10 +31,12 @@ __all__ = [
     "EventsAccessor",
     "EventsArray",
     "EventsDtype",
+    "Windows",
     "as_events",
     "find_events",
     "nest_events",
     "read_meds",
+    "sliding_windows",
 ]
 
 

@@ -242,6 +242,23 @@ def hash_rows(content: Content) -> np.ndarray:
     return rows if content.isna is None else np.where(content.isna, np.uint64(0), rows)
 
 
+def hash_steps(steps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Hash of each case of a panel, uint64 (B,): steps (N, C) float64 and their offsets."""
+    lengths = np.diff(offsets)
+    place = np.arange(len(steps)) - np.repeat(offsets[:-1], lengths)
+    mixed = _mix(place.astype(np.uint64))
+    for channel in steps.T:
+        mixed = _mix(mixed ^ _bits(channel))
+    total = np.zeros(len(mixed) + 1, dtype=np.uint64)
+    np.cumsum(mixed, out=total[1:])
+    return _mix((total[offsets[1:]] - total[offsets[:-1]]) ^ lengths.astype(np.uint64))
+
+
+def mix_hashes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One hash of two, uint64; which is the first matters."""
+    return _mix(_mix(first) ^ second)
+
+
 def column(values: Any, dtype: Any, copy: bool) -> np.ndarray:
     """1-D array of `dtype`; memory maps stay what they are."""
     array = np.asanyarray(values)

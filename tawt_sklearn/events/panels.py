@@ -1,8 +1,9 @@
-"""Regular series as event histories: an event for every number, none where one is missing."""
+"""Regular series: one container for all their forms, and their way to event histories."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,65 @@ from numpy.typing import NDArray
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.columns import cast_float32
+from tawt_sklearn.events.content import hash_steps
 from tawt_sklearn.events.ragged import offsets_from_lengths, range_positions
 from tawt_sklearn.events.tables import plural
 from tawt_sklearn.exceptions import DataError
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Series of ``B`` cases with ``C`` channels, the steps of all cases one after the other.
+
+    Attributes
+    ----------
+    steps : (N, C) float32 or float64
+        NaN where nothing was measured.
+    offsets : (B + 1,) int64
+        First step of each case.
+    stacked : bool
+        Whether the cases came as one array; what is said of each step is given as one, too.
+    """
+
+    steps: NDArray[Any]
+    offsets: NDArray[np.int64]
+    stacked: bool
+
+    @classmethod
+    def of(cls, panel: NDArray[Any]) -> Panel:
+        """Of an array (B, C, T), or (B, T) for one channel."""
+        if panel.ndim == 2:
+            panel = panel[:, np.newaxis, :]
+        B, C, T = panel.shape
+        steps = np.ascontiguousarray(_numbers(panel).swapaxes(1, 2)).reshape(-1, C)
+        return cls(steps, np.arange(B + 1, dtype=np.int64) * T, True)
+
+    @classmethod
+    def of_series(cls, series: Sequence[NDArray[Any]]) -> Panel:
+        """Of B arrays (C, T_i), or (T_i,) for one channel."""
+        parts, lengths = _series(series)
+        return cls(np.concatenate([part.T for part in parts]), offsets_from_lengths(lengths), False)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_channels(self) -> int:
+        return self.steps.shape[1]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) steps of each case."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> Panel:
+        """Some cases, in that order."""
+        position, offsets = range_positions(self.offsets[rows], self.lengths[rows])
+        return Panel(self.steps[position], offsets, self.stacked)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """(B,) the same for cases that are equal, in either precision of the same numbers."""
+        return hash_steps(self.steps.astype(np.float64, copy=False), self.offsets)
 
 
 def panel_to_events(panel: NDArray[Any]) -> EventsArray:
@@ -38,16 +95,24 @@ def panel_to_events(panel: NDArray[Any]) -> EventsArray:
 
 def series_to_events(series: Sequence[NDArray[Any]]) -> EventsArray:
     """Histories of B series of different lengths: (C, T_i) numbers each, or (T_i,)."""
+    parts, lengths = _series(series)
+    return _from_steps(np.concatenate([part.T for part in parts]), lengths)
+
+
+def _series(series: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """Arrays (C, T_i) of numbers, and T_i."""
     parts = [np.atleast_2d(_numbers(one)) for one in series]
     shapes = {part.shape[:-1] for part in parts}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        remedy = "Give every array a row per channel."
+        if {part.ndim for part in parts} == {2} and len({part.shape[1] for part in parts}) == 1:
+            remedy = "They look like (n_timepoints, n_channels): pass [x.T for x in X]."
         raise DataError(
             "Expected arrays of shape (n_channels, n_timepoints) with the same number of "
             f"channels. Got {', '.join(str(part.shape) for part in parts[:5])}"
-            f"{', ...' if len(parts) > 5 else ''}."
+            f"{', ...' if len(parts) > 5 else ''}. {remedy}"
         )
-    lengths = np.array([part.shape[1] for part in parts], dtype=np.int64)
-    return _from_steps(np.concatenate([part.T for part in parts]), lengths)
+    return parts, np.array([part.shape[1] for part in parts], dtype=np.int64)
 
 
 def _from_steps(steps: NDArray[Any], lengths: NDArray[np.int64]) -> EventsArray:

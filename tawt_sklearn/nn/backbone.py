@@ -1,4 +1,4 @@
-"""The dual-patch transformer: events in, one embedding for each row and each patch out."""
+"""The dual-patch transformer: events or panels in, an embedding for each row and patch out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.attention import TimeAwareAttention, log_gap
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
+from tawt_sklearn.nn.panel_patching import ChannelPatches, PanelShape, TemporalStrides
 from tawt_sklearn.nn.patching import FeaturePatches, Patches, Places, TemporalPatches
 from tawt_sklearn.nn.static import StaticTokens
 
@@ -97,9 +99,11 @@ class DualPatchBackbone(nn.Module):
     Parameters
     ----------
     n_codes, n_categories : int
-        Size of the vocabulary, special tokens included, and number of categories of values.
+        Size of the vocabulary, special tokens included, and number of categories of values; of
+        panels the number of channels.
     window_edges : sequence of float
-        Inner borders of the time windows, in time since the row's origin.
+        Inner borders of the time windows, in time since the row's origin; in steps before the end
+        of panels.
     horizon : float
         Length of a typical history, in the clock's unit.
     n_static_numeric : int
@@ -115,6 +119,8 @@ class DualPatchBackbone(nn.Module):
     n_fixed_codes : int, optional
         Of a vocabulary that has grown: how many codes have tokens where they do not occur.  What
         came later takes part only where it occurs, so that nothing changes where it does not.
+    panel : PanelShape, optional
+        Makes the patches those of panels: the codes are channels, the windows strides.
     """
 
     def __init__(
@@ -135,20 +141,27 @@ class DualPatchBackbone(nn.Module):
         patching: Patching = "dual",
         learned_time: bool = True,
         n_fixed_codes: int | None = None,
+        panel: PanelShape | None = None,
     ) -> None:
         super().__init__()
-        self.places = Places.of(n_codes, max_feature_patches, n_fixed_codes)
+        most = max_feature_patches if panel is None else n_codes
+        self.places = Places.of(n_codes, most, n_fixed_codes)
         edges = torch.as_tensor(window_edges, dtype=torch.float32)
         self.cls = nn.Parameter(torch.randn(d_model) * 0.3)
         self.static = StaticTokens(n_static_numeric, static_cardinalities, d_model)
-        self.feature_patches = self.temporal_patches = None
+        self.feature_patches: nn.Module | None = None
+        self.temporal_patches: nn.Module | None = None
         if patching in ("dual", "feature"):
-            self.feature_patches = FeaturePatches(
-                n_codes, n_categories, d_model, horizon, self.places
+            self.feature_patches = (
+                FeaturePatches(n_codes, n_categories, d_model, horizon, self.places)
+                if panel is None
+                else ChannelPatches(n_codes, panel.cardinalities, d_model, horizon)
             )
         if patching in ("dual", "time"):
-            self.temporal_patches = TemporalPatches(
-                n_codes, n_categories, d_model, edges, horizon, learned_time
+            self.temporal_patches = (
+                TemporalPatches(n_codes, n_categories, d_model, edges, horizon, learned_time)
+                if panel is None
+                else TemporalStrides(n_codes, panel, d_model, horizon, learned_time)
             )
         self.blocks = nn.ModuleList(
             Block(d_model, n_heads, d_feedforward, dropout) for _ in range(n_layers)
@@ -156,7 +169,7 @@ class DualPatchBackbone(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.gap_scale = horizon / (len(edges) + 1)
 
-    def forward(self, batch: EventBatch) -> Encoded:
+    def forward(self, batch: EventBatch | PanelBatch) -> Encoded:
         cls = Patches(self.cls.expand(len(batch), 1, -1))
         static = Patches(self.static(batch))
         feature = self.feature_patches(batch) if self.feature_patches else None

@@ -56,6 +56,11 @@ class EventBatch:
     def device(self) -> torch.device:
         return self.row.device
 
+    @property
+    def clock(self) -> Tensor:
+        """What windows of time are told by: the time since the origin."""
+        return self.time
+
     def to(
         self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True
     ) -> EventBatch:
@@ -72,6 +77,28 @@ class EventBatch:
         kept = visible.nonzero().squeeze(1)
         names = ("row", "code", "value", "observed", "category", "time", "age")
         return replace(self, **{name: getattr(self, name).index_select(0, kept) for name in names})
+
+    def events(self, chosen: Tensor, category_offsets: Tensor) -> EventBatch:
+        """The chosen (E,) events: as :meth:`keep`, which a panel answers otherwise."""
+        return self.keep(chosen)
+
+    @property
+    def has_events(self) -> Tensor:
+        """(B,) bool."""
+        return torch.bincount(self.row, minlength=len(self)) > 0
+
+    def extent(self) -> tuple[Tensor, Tensor]:
+        """Times of the first and the last event of each row (B,); 0 for rows without events."""
+        zero = self.time.new_zeros(len(self))
+        first = zero.scatter_reduce(0, self.row, self.time, "amin", include_self=False)
+        last = zero.scatter_reduce(0, self.row, self.time, "amax", include_self=False)
+        return first, last
+
+    def between(self, start: Tensor, end: Tensor) -> EventBatch:
+        """Events from ``start`` to ``end`` (B,), both included; ages count from ``end`` then."""
+        inside = (self.time >= start[self.row]) & (self.time <= end[self.row])
+        kept = self.keep(inside)
+        return replace(kept, age=(end[kept.row] - kept.time).clamp(min=0))
 
     def padded(self, n_rows: int) -> EventBatch:
         """With rows that hold nothing after the last one, so that there are ``n_rows``."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import Encoded
+from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.patching import Patches
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.nn.time import Time2Vec
@@ -85,14 +87,16 @@ class EventDecoder(nn.Module):
             nn.init.zeros_(table.weight)
         nn.init.normal_(self.code.weight, std=0.3)
 
-    def context(self, encoded: Encoded, embedding: Tensor, row: Tensor, time: Tensor) -> Tensor:
-        """What is known of a moment, whatever is measured then.  (N,) rows and times -> (N, H)."""
-        known = self.from_row(embedding).index_select(0, row) + self.time_encoding(time)
+    def context(self, encoded: Encoded, embedding: Tensor, events: EventBatch) -> Tensor:
+        """What is known of the moments of N events, whatever is measured then.  -> (N, H)."""
+        row = events.row
+        known = self.from_row(embedding).index_select(0, row) + self.time_encoding(events.time)
         if encoded.temporal is None:
             return known
-        window = self.space.window(time)
-        per_window = self.from_window(encoded.temporal.tokens).flatten(0, 1)  # (B W, H)
-        return known + per_window.index_select(0, row * self.space.n_windows + window)
+        window = self.space.window(events)
+        per_window = self.from_window(encoded.temporal.tokens)  # (B, P, H)
+        P = per_window.shape[1]
+        return known + per_window.flatten(0, 1).index_select(0, row * P + window.clamp(max=P - 1))
 
     def query(self, encoded: Encoded, moment: Tensor, row: Tensor, code: Tensor) -> Tensor:
         """What is known of a code at a moment.  (N, H), (N,) and (N,) -> (N, H)."""
@@ -143,7 +147,9 @@ class EventDecoder(nn.Module):
         if encoded.temporal is None:
             where = where.expand(-1, self.space.n_windows, -1)
         else:
-            where = where + self.presence_window(encoded.temporal.tokens)
+            W, tokens = self.space.n_windows, encoded.temporal.tokens[:, : self.space.n_windows]
+            tokens = F.pad(tokens, (0, 0, 0, W - tokens.shape[1]))  # of panels shorter than others
+            where = where + self.presence_window(tokens)
         return torch.bmm(what, where.transpose(1, 2)) + self.presence_bias(codes)
 
 

@@ -12,7 +12,9 @@ from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.heads import LinearHead, PredictionHead
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.pooling import Pooling, Readout
+from tawt_sklearn.nn.steps import StepReadout
 
 
 class DualPatchPredictor(nn.Module):
@@ -36,6 +38,8 @@ class DualPatchPredictor(nn.Module):
         Width of its codewise embedding.
     scaling : str
         Of its embeddings.
+    per_step : bool
+        Whether there are scores for each step of a panel rather than for each row.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class DualPatchPredictor(nn.Module):
         pooling: str | None = None,
         d_embedding: int = 64,
         scaling: str = "reliability",
+        per_step: bool = False,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -60,15 +65,26 @@ class DualPatchPredictor(nn.Module):
         start = torch.tensor(prior, dtype=torch.float32)
         self.readout: Readout | Pooling
         self.head: PredictionHead | LinearHead
+        self.steps: StepReadout | None = None
         if pooling is None:
             self.readout = Readout(*shape)
-            self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
         else:
             self.readout = Pooling(pooling, *shape, d_embedding)
+        if per_step:
+            panel = backbone["panel"]
+            self.steps = StepReadout(n_codes, panel, d_model, self.readout.d_out, shape[-1])
+            self.head = PredictionHead(self.steps.d_out, 64, start, head_dropout)
+        elif isinstance(self.readout, Pooling):
             self.head = LinearHead(self.readout.coordinates(scaling), start, head_dropout)
+        else:
+            self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
 
-    def forward(self, batch: EventBatch) -> Tensor:
-        """-> (B, n_outputs) scores."""
+    def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
+        """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
         if self.training:
             batch = self.hide(batch)
-        return self.head(self.readout(self.backbone(batch)))
+        encoded = self.backbone(batch)
+        row = self.readout(encoded)
+        if self.steps is not None and isinstance(batch, PanelBatch):
+            return self.head(self.steps(batch, encoded, row))
+        return self.head(row)

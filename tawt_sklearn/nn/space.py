@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
+
 
 class Space(nn.Module):
     """Codes, their categories, and windows of time; moves between devices with its owner.
@@ -22,6 +25,8 @@ class Space(nn.Module):
         Inner borders of the windows, in time since the row's origin.
     horizon : float
         Length of a typical history, in the clock's unit.
+    from_end : bool
+        Whether windows are counted from the end of a row, as those of panels are.
     """
 
     category_offsets: Tensor
@@ -33,15 +38,17 @@ class Space(nn.Module):
         category_offsets: Sequence[int],
         window_edges: Sequence[float],
         horizon: float,
+        from_end: bool = False,
     ) -> None:
         super().__init__()
-        self.n_codes, self.horizon = n_codes, horizon
+        self.n_codes, self.horizon, self.from_end = n_codes, horizon, from_end
         self.n_windows = len(window_edges) + 1
         offsets = torch.as_tensor(category_offsets, dtype=torch.int64)
         self.n_categories = int(category_offsets[-1])
         self.register_buffer("category_offsets", offsets)
         self.register_buffer("edges", torch.as_tensor(window_edges, dtype=torch.float32))
 
-    def window(self, time: Tensor) -> Tensor:
-        """(E,) times -> (E,) index of the window, in ``[0, W)``."""
-        return torch.bucketize(time, self.edges, right=True)
+    def window(self, batch: EventBatch | PanelBatch) -> Tensor:
+        """Index of the window of each event (E,), or step (1, 1, T), in ``[0, W)``."""
+        clock = batch.age if self.from_end else batch.time
+        return torch.bucketize(clock, self.edges, right=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
 
 
 class StaticTokens(nn.Module):
@@ -33,7 +34,7 @@ class StaticTokens(nn.Module):
         first = torch.tensor([0, *cardinalities[:-1]] if cardinalities else [], dtype=torch.int64)
         self.register_buffer("first_id", first.cumsum(0))
 
-    def forward(self, batch: EventBatch) -> Tensor:
+    def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, n_numeric + n_categorical, D)."""
         number = batch.static_numeric.unsqueeze(-1)  # (B, n_numeric, 1)
         known = self.weight * number.nan_to_num(0.0) + self.bias

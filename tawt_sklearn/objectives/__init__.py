@@ -18,6 +18,7 @@ _PUBLIC = {
     "Hidden": "masking",
     "HideCodes": "masking",
     "HideEvents": "masking",
+    "HideRuns": "masking",
     "HideWindows": "masking",
     "JitterValues": "augmentations",
     "MaskedReconstruction": "masked",

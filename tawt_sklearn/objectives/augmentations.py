@@ -3,35 +3,31 @@
 An augmentation is a small frozen object.  Called with a batch and its
 :class:`~tawt_sklearn.nn.space.Space`, it returns another batch of the same rows; draws come from
 torch's global random state.  Write your own as a frozen dataclass with
-``__call__(batch, space) -> EventBatch``; events must stay in order of row and time.
+``__call__(batch, space)``; events must stay in order of row and time.  The fields of a
+:class:`~tawt_sklearn.nn.panel.PanelBatch` broadcast to (B, C, T), so that what is written for
+events means the same for panels.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.objectives.masking import varying
+
+Batch = TypeVar("Batch", EventBatch, PanelBatch)
 
 
 class Augmentation(Protocol):
     """Makes another view of a batch."""
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch: ...
-
-
-def extent(batch: EventBatch) -> tuple[Tensor, Tensor]:
-    """Times of the first and the last event of each row (B,); 0 for rows without events."""
-    zero = batch.time.new_zeros(len(batch))
-    first = zero.scatter_reduce(0, batch.row, batch.time, "amin", include_self=False)
-    last = zero.scatter_reduce(0, batch.row, batch.time, "amax", include_self=False)
-    return first, last
+    def __call__(self, batch: Batch, space: Space) -> Batch: ...
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -54,7 +50,7 @@ class JitterValues:
     def __post_init__(self) -> None:
         _check_range("sd", self.sd, 0.0, math.inf)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+    def __call__(self, batch: Batch, space: Space) -> Batch:
         noise = self.sd * torch.randn_like(batch.value)
         return replace(batch, value=batch.value + noise * batch.observed)
 
@@ -74,7 +70,7 @@ class ScaleValues:
     def __post_init__(self) -> None:
         _check_range("sd", self.sd, 0.0, math.inf)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+    def __call__(self, batch: Batch, space: Space) -> Batch:
         draws = torch.randn(len(batch), space.n_codes, device=batch.device, dtype=batch.value.dtype)
         return replace(batch, value=batch.value * (1 + self.sd * draws[batch.row, batch.code]))
 
@@ -97,11 +93,15 @@ class WarpTime:
     def __post_init__(self) -> None:
         _check_range("strength", self.strength, 0.0, 0.99)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
-        first, last = extent(batch)
+    def __call__(self, batch: Batch, space: Space) -> Batch:
+        first, last = batch.extent()
         span = (last - first)[batch.row]
         u = (batch.time - first[batch.row]) / span.clamp(min=1e-12)
         a = self.strength * (2 * torch.rand_like(first) - 1)
+        if isinstance(batch, PanelBatch):  # whose steps stay regular: other values come to them
+            moved = span * a[batch.row] * (2 * math.pi * u).sin() / (2 * math.pi)
+            step = torch.arange(batch.n_steps, device=batch.device) + moved.squeeze(1).round()
+            return batch.at(step.long().clamp(max=batch.n_steps - 1)).keep(batch.inside)
         time = batch.time + span * a[batch.row] * (2 * math.pi * u).sin() / (2 * math.pi)
         if ((time.diff() < 0) & (batch.row.diff() == 0)).any():
             # Rounding has exchanged events that were next to simultaneous.
@@ -126,20 +126,13 @@ class CropHistory:
     def __post_init__(self) -> None:
         _check_range("shortest", self.shortest, 0.0, 1.0)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
-        first, last = extent(batch)
+    def __call__(self, batch: Batch, space: Space) -> Batch:
+        first, last = batch.extent()
         share = self.shortest + (1 - self.shortest) * torch.rand_like(first)
         before = torch.rand_like(first)  # share of what is cut off that lies before the stretch
         cut_off = (1 - share) * (last - first)
         # Counted from either end, so that a whole history does not lose its last event to rounding.
-        return between(batch, first + before * cut_off, last - (1 - before) * cut_off)
-
-
-def between(batch: EventBatch, start: Tensor, end: Tensor) -> EventBatch:
-    """Events from ``start`` to ``end`` (B,), both included; ages count from ``end`` then."""
-    inside = (batch.time >= start[batch.row]) & (batch.time <= end[batch.row])
-    kept = batch.keep(inside)
-    return replace(kept, age=(end[kept.row] - kept.time).clamp(min=0))
+        return batch.between(first + before * cut_off, last - (1 - before) * cut_off)
 
 
 @dataclass(frozen=True)
@@ -157,9 +150,9 @@ class DropEvents:
     def __post_init__(self) -> None:
         _check_range("rate", self.rate, 0.0, 0.5)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+    def __call__(self, batch: Batch, space: Space) -> Batch:
         rate = 2 * self.rate * torch.rand(len(batch), device=batch.device)
-        return batch.keep(torch.rand(batch.n_events, device=batch.device) >= rate[batch.row])
+        return batch.keep(torch.rand(batch.value.shape, device=batch.device) >= rate[batch.row])
 
 
 @dataclass(frozen=True)
@@ -177,6 +170,6 @@ class DropCodes:
     def __post_init__(self) -> None:
         _check_range("rate", self.rate, 0.0, 0.5)
 
-    def __call__(self, batch: EventBatch, space: Space) -> EventBatch:
+    def __call__(self, batch: Batch, space: Space) -> Batch:
         dropped = varying(len(batch), space.n_codes, self.rate, batch.device)
         return batch.keep(~dropped[batch.row, batch.code])

@@ -19,8 +19,6 @@ from tawt_sklearn.objectives.augmentations import (
     JitterValues,
     ScaleValues,
     WarpTime,
-    between,
-    extent,
 )
 from tawt_sklearn.objectives.masking import as_parts
 
@@ -100,7 +98,7 @@ class ContrastiveTask(nn.Module):
     def forward(self, encode: Any, batch: EventBatch) -> dict[str, Tensor]:
         """The loss, of the rows that have events in both views."""
         one, two = self.pair(batch)
-        both = has_events(one) & has_events(two)  # all empty views are alike, whoever's they are
+        both = one.has_events & two.has_events  # all empty views are alike, whoever's they are
         z_one, z_two = (self.project(encode(view)[1])[both] for view in (one, two))
         return {"contrastive": info_nce(z_one, z_two, self.settings.temperature)}
 
@@ -116,15 +114,10 @@ class ContrastiveTask(nn.Module):
 
 def halves(batch: EventBatch) -> tuple[EventBatch, EventBatch]:
     """What came before a random moment, as if the history had ended then, and what came after."""
-    first, last = extent(batch)
+    first, last = batch.extent()
     low, high = CUT
     cut = first + (low + (high - low) * torch.rand_like(first)) * (last - first)
-    return between(batch, first, cut), batch.keep(batch.time > cut[batch.row])
-
-
-def has_events(batch: EventBatch) -> Tensor:
-    """(B,) bool."""
-    return torch.bincount(batch.row, minlength=len(batch)) > 0
+    return batch.between(first, cut), batch.keep(batch.time > cut[batch.row])
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tawt_sklearn.nn.backbone import Encoded
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import FeatureLookup
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.space import Space
-from tawt_sklearn.objectives.augmentations import between, extent
 from tawt_sklearn.objectives.masked import mean, scored_codes
 
 CUT = (0.25, 0.9)
@@ -115,12 +115,12 @@ class ForecastTask(nn.Module):
 
     def split(self, batch: EventBatch) -> tuple[EventBatch, EventBatch, Tensor]:
         """The past up to a random moment, the stretch after it, and (B,) which rows have both."""
-        first, last = extent(batch)
+        first, last = batch.extent()
         low, high = CUT
         cut = first + (low + (high - low) * torch.rand_like(first)) * (last - first)
         until = cut + self.settings.share * self.space.horizon
         comes = (batch.time > cut[batch.row]) & (batch.time <= until[batch.row])
-        return between(batch, first, cut), batch.keep(comes), first < last
+        return batch.between(first, cut), batch.keep(comes), first < last
 
     def query(self, encoded: Encoded, embedding: Tensor, codes: Tensor) -> Tensor:
         """What is known of some codes (S,) in each row.  -> (B, S, H)."""
@@ -135,11 +135,15 @@ class ForecastTask(nn.Module):
         return self.hidden(asked)
 
 
-def coming(future: EventBatch, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def coming(future: EventBatch | PanelBatch, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number of events, number of values, and mean value of some codes (S,), which rise.
 
     Every event is of one of the codes.  -> (B, S) each; the mean is 0 where there are no values.
     """
+    if isinstance(future, PanelBatch):
+        n_values = future.observed.sum(2).to(future.value.dtype)
+        count = future.present.sum(2).to(future.value.dtype)
+        return count, n_values, future.value.sum(2) / n_values.clamp(min=1)
     B, S = len(future), len(codes)
     cell = future.row * S + torch.searchsorted(codes, future.code)
     observed = future.observed.to(future.value.dtype)

@@ -12,17 +12,19 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import EventDecoder, SummaryDecoder
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.objectives.masking import (
     Hidden,
     HideCodes,
     HideEvents,
+    HideRuns,
     HideWindows,
     Mask,
     as_parts,
     hide,
 )
-from tawt_sklearn.objectives.summary import SUMMARY_WIDTH, summary_targets
+from tawt_sklearn.objectives.summary import summary_targets, summary_width
 
 MAX_SCORED = 512
 """Codes that are scored in one step, where the vocabulary is larger: those of the batch and others
@@ -33,12 +35,13 @@ drawn at random."""
 class MaskedReconstruction:
     """Rebuild what masks have hidden.
 
-    Each row loses single events, whole windows of time and whole codes.  What remains, with
-    statistics computed from it alone, has to tell
+    Each row loses single events, whole windows of time and whole codes; a panel loses a stretch of
+    time of each channel, or of all at once, and whole channels.  What remains, with statistics
+    computed from it alone, has to tell
 
     - the *values* of hidden events, from the patches of their code and window;
     - their *categories*, where they have some;
-    - the *code* of events that were hidden one by one;
+    - the *code* of events that were hidden one by one (not of panels, where it is no question);
     - *presence*: whether a code was measured in a window, where either was hidden;
     - a *summary*: the statistics of each code over the whole history, hidden events included,
       from the embedding of the row alone.  It is what makes an embedding hold a history.
@@ -47,8 +50,9 @@ class MaskedReconstruction:
 
     Parameters
     ----------
-    masks : tuple of masks
-        What to hide; see :mod:`tawt_sklearn.objectives.masking`.
+    masks : tuple of masks, optional
+        What to hide; see :mod:`tawt_sklearn.objectives.masking`.  None is ``(HideEvents(),
+        HideWindows(), HideCodes())`` for events and ``(HideRuns(), HideCodes())`` for panels.
     error : {"huber", "squared"}, default="huber"
         Of scaled values; Huber's is linear beyond 1.
     value, category, code, presence, summary : float
@@ -62,7 +66,7 @@ class MaskedReconstruction:
     windows and variables, and rebuild values and presence.
     """
 
-    masks: tuple[Mask, ...] = (HideEvents(), HideWindows(), HideCodes())
+    masks: tuple[Mask, ...] | None = None
     error: Literal["huber", "squared"] = "huber"
     value: float = 0.2
     category: float = 0.2
@@ -74,7 +78,8 @@ class MaskedReconstruction:
     name = "masked"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "masks", as_parts("masks", self.masks))
+        if self.masks is not None:
+            object.__setattr__(self, "masks", as_parts("masks", self.masks))
         if self.error not in ("huber", "squared"):
             raise ValueError(f'Expected error to be "huber" or "squared". Got {self.error!r}.')
         weights = (self.value, self.category, self.code, self.presence, self.summary)
@@ -95,18 +100,19 @@ class MaskedTask(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.space = settings, space
+        self.masks = usual_masks(space) if settings.masks is None else settings.masks
         self.decoder = EventDecoder(space, d_model, d_embedding)
-        self.summary = SummaryDecoder(space, d_embedding, SUMMARY_WIDTH)
+        self.summary = SummaryDecoder(space, d_embedding, summary_width(space))
 
-    def forward(self, encode: Any, batch: EventBatch) -> dict[str, Tensor]:
+    def forward(self, encode: Any, batch: EventBatch | PanelBatch) -> dict[str, Tensor]:
         """Weighted parts of the loss, each a scalar."""
         weight = self.settings
-        hidden = hide(batch, self.space, weight.masks)
+        hidden = hide(batch, self.space, self.masks)
         encoded, embedding = encode(batch.keep(~hidden.events))
         parts: dict[str, Tensor] = {}
 
         events, share, single = self.drawn(batch, hidden)
-        moment = self.decoder.context(encoded, embedding, events.row, events.time)
+        moment = self.decoder.context(encoded, embedding, events)
         if weight.value or weight.category:
             query = self.decoder.query(encoded, moment, events.row, events.code)
         if weight.value:
@@ -118,7 +124,7 @@ class MaskedTask(nn.Module):
             loss, of = self.category_loss(query, events)
             parts["category"] = weight.category * mean(loss, share[of])
         codes = scored_codes(batch, self.space.n_codes)
-        if weight.code:
+        if weight.code and not self.space.from_end:
             scores = self.decoder.code_scores(moment.index_select(0, single), codes)
             truth = torch.searchsorted(codes, events.code[single])
             loss = F.cross_entropy(scores, truth, reduction="none")
@@ -126,6 +132,9 @@ class MaskedTask(nn.Module):
         if weight.presence:
             there = measured(batch, self.space, codes)  # (B, S, W)
             asked = hidden.codes[:, codes].unsqueeze(2) | hidden.windows.unsqueeze(1)
+            if isinstance(batch, PanelBatch):  # nor is anything asked of windows before the start
+                inside = batch.inside.to(batch.value.dtype) @ one_hot_windows(batch, self.space)
+                asked = asked & (inside > 0)
             odds = self.decoder.presence(encoded, embedding, codes)
             loss = F.binary_cross_entropy_with_logits(odds, there.to(odds.dtype), reduction="none")
             parts["presence"] = weight.presence * mean(loss, asked.to(odds.dtype))
@@ -135,7 +144,9 @@ class MaskedTask(nn.Module):
             parts["summary"] = weight.summary * mean(loss, defined)
         return parts
 
-    def drawn(self, batch: EventBatch, hidden: Hidden) -> tuple[EventBatch, Tensor, Tensor]:
+    def drawn(
+        self, batch: EventBatch | PanelBatch, hidden: Hidden
+    ) -> tuple[EventBatch, Tensor, Tensor]:
         """Hidden events to rebuild, what each of them weighs, and which were hidden one by one.
 
         An event weighs one over the number of hidden events of its code in its row: a pulse that
@@ -148,7 +159,7 @@ class MaskedTask(nn.Module):
         single : (S,) int64
             Positions of events whose code and window were not hidden as a whole.
         """
-        events = batch.keep(hidden.events)
+        events = batch.events(hidden.events, self.space.category_offsets)
         cell = events.row * self.space.n_codes + events.code
         _, inverse, count = torch.unique(cell, return_inverse=True, return_counts=True)
         share = 1 / count[inverse].to(batch.value.dtype)
@@ -158,7 +169,7 @@ class MaskedTask(nn.Module):
             drawn[order[: self.settings.n_decoded]] = True
             events, share = events.keep(drawn), share[drawn]
         whole = hidden.codes[events.row, events.code]
-        whole = whole | hidden.windows[events.row, self.space.window(events.time)]
+        whole = whole | hidden.windows[events.row, self.space.window(events)]
         return events, share, (~whole).nonzero().squeeze(1)
 
     def category_loss(self, query: Tensor, events: EventBatch) -> tuple[Tensor, Tensor]:
@@ -180,18 +191,32 @@ def mean(loss: Tensor, weight: Tensor) -> Tensor:
     return (loss * weight).sum() / torch.where(total > 0, total, 1.0)
 
 
-def scored_codes(batch: EventBatch, n_codes: int) -> Tensor:
+def usual_masks(space: Space) -> tuple[Mask, ...]:
+    """What is hidden unless told otherwise."""
+    if space.from_end:
+        return HideRuns(), HideCodes()
+    return HideEvents(), HideWindows(), HideCodes()
+
+
+def scored_codes(batch: EventBatch | PanelBatch, n_codes: int) -> Tensor:
     """(S,) codes that compete in a step, in rising order: all, or those of the batch and others."""
-    if n_codes <= MAX_SCORED:
+    if n_codes <= MAX_SCORED or isinstance(batch, PanelBatch):
         return torch.arange(n_codes, device=batch.device)
     others = torch.randint(n_codes, (MAX_SCORED,), device=batch.device)
     return torch.unique(torch.cat([batch.code, others]))
 
 
-def measured(batch: EventBatch, space: Space, codes: Tensor) -> Tensor:
+def measured(batch: EventBatch | PanelBatch, space: Space, codes: Tensor) -> Tensor:
     """Whether some codes (S,) occur in the windows of time of each row.  -> (B, S, W) bool."""
+    if isinstance(batch, PanelBatch):
+        return (batch.present.to(batch.value.dtype) @ one_hot_windows(batch, space)) > 0
     B, S, W = len(batch), len(codes), space.n_windows
     place = torch.searchsorted(codes, batch.code)
     there = torch.zeros(B, S, W, dtype=torch.bool, device=batch.device)
-    there[batch.row, place, space.window(batch.time)] = True
+    there[batch.row, place, space.window(batch)] = True
     return there
+
+
+def one_hot_windows(batch: PanelBatch, space: Space) -> Tensor:
+    """(T, W) of zeros and ones: which window each step of a panel lies in."""
+    return F.one_hot(space.window(batch)[0, 0], space.n_windows).to(batch.value.dtype)

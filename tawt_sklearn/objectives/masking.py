@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.space import Space
+
+Batch = EventBatch | PanelBatch
 
 
 class Hidden(NamedTuple):
@@ -26,8 +29,8 @@ class Hidden(NamedTuple):
 
     Attributes
     ----------
-    events : (E,) bool
-        Events that are hidden, for whatever reason.
+    events : (E,) bool, or (B, C, T) of a panel
+        Events, or cells, that are hidden, for whatever reason.
     codes : (B, V) bool
         Codes of which all events are hidden, whether there were any or not.
     windows : (B, W) bool
@@ -39,12 +42,12 @@ class Hidden(NamedTuple):
     windows: Tensor
 
     @classmethod
-    def nothing(cls, batch: EventBatch, space: Space) -> Hidden:
+    def nothing(cls, batch: Batch, space: Space) -> Hidden:
         def none(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.bool, device=batch.device)
 
         B = len(batch)
-        return cls(none(batch.n_events), none(B, space.n_codes), none(B, space.n_windows))
+        return cls(none(*batch.value.shape), none(B, space.n_codes), none(B, space.n_windows))
 
     def __or__(self, other: Hidden) -> Hidden:
         return Hidden(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
@@ -53,7 +56,7 @@ class Hidden(NamedTuple):
 class Mask(Protocol):
     """Chooses what to hide; draws from torch's global random state."""
 
-    def __call__(self, batch: EventBatch, space: Space) -> Hidden: ...
+    def __call__(self, batch: Batch, space: Space) -> Hidden: ...
 
 
 def varying(n_rows: int, n: int, mean_rate: float, device: torch.device) -> Tensor:
@@ -103,8 +106,8 @@ class HideEvents:
     def __post_init__(self) -> None:
         _check_rate(self.rate, 1.0)
 
-    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
-        events = torch.rand(batch.n_events, device=batch.device) < self.rate
+    def __call__(self, batch: Batch, space: Space) -> Hidden:
+        events = torch.rand(batch.value.shape, device=batch.device) < self.rate
         return Hidden.nothing(batch, space)._replace(events=events)
 
 
@@ -124,9 +127,9 @@ class HideWindows:
     def __post_init__(self) -> None:
         _check_rate(self.rate, 0.5)
 
-    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
+    def __call__(self, batch: Batch, space: Space) -> Hidden:
         windows = varying(len(batch), space.n_windows, self.rate, batch.device)
-        events = windows[batch.row, space.window(batch.time)]
+        events = windows[batch.row, space.window(batch)]
         return Hidden.nothing(batch, space)._replace(events=events, windows=windows)
 
 
@@ -146,13 +149,49 @@ class HideCodes:
     def __post_init__(self) -> None:
         _check_rate(self.rate, 0.5)
 
-    def __call__(self, batch: EventBatch, space: Space) -> Hidden:
+    def __call__(self, batch: Batch, space: Space) -> Hidden:
         codes = varying(len(batch), space.n_codes, self.rate, batch.device)
         events = codes[batch.row, batch.code]
         return Hidden.nothing(batch, space)._replace(events=events, codes=codes)
 
 
-def hide(batch: EventBatch, space: Space, masks: Sequence[Mask]) -> Hidden:
+@dataclass(frozen=True)
+class HideRuns:
+    """Hide a stretch of time of every code, or channel.
+
+    The stretches of different codes lie in different places, except in some rows, where all codes
+    share one: then nothing but time tells what was there.
+
+    Parameters
+    ----------
+    rate : float, default=0.25
+        Mean length of a stretch, as a share of the row's duration, from 0 to 0.5; drawn for each
+        row, uniformly between 0 and twice the mean.
+    together : float, default=0.5
+        Share of the rows in which all codes have the same stretch.
+    """
+
+    rate: float = 0.25
+    together: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, 0.5)
+        _check_rate(self.together, 1.0)
+
+    def __call__(self, batch: Batch, space: Space) -> Hidden:
+        first, last = batch.extent()
+        B, V = len(batch), space.n_codes
+        length = 2 * self.rate * torch.rand(B, 1, device=batch.device)
+        begin = torch.rand(B, V, device=batch.device)
+        shared = torch.rand(B, 1, device=batch.device) < self.together
+        begin = torch.where(shared, begin[:, :1], begin) * (1 - length)  # (B, V)
+        share = (batch.time - first[batch.row]) / (last - first).clamp(min=1e-12)[batch.row]
+        since = share - begin[batch.row, batch.code]
+        events = (since >= 0) & (since < length.squeeze(1)[batch.row])
+        return Hidden.nothing(batch, space)._replace(events=events)
+
+
+def hide(batch: Batch, space: Space, masks: Sequence[Mask]) -> Hidden:
     """Everything that any of the masks hides."""
     hidden = Hidden.nothing(batch, space)
     for mask in masks:

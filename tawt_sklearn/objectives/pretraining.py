@@ -140,7 +140,11 @@ class Pretrainer(nn.Module):
     ) -> None:
         super().__init__()
         self.space = Space(
-            backbone["n_codes"], category_offsets, backbone["window_edges"], backbone["horizon"]
+            backbone["n_codes"],
+            category_offsets,
+            backbone["window_edges"],
+            backbone["horizon"],
+            from_end=backbone.get("panel") is not None,
         )
         self.backbone = DualPatchBackbone(**backbone)
         d_model = backbone["d_model"]

@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
+from tawt_sklearn.nn.panel_statistics import (
+    N_BINS,
+    PANEL_STATISTICS,
+    bin_width,
+    binned,
+    panel_statistics,
+)
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.nn.statistics import STATISTICS, recent_statistics, segment_statistics
 
@@ -15,17 +23,25 @@ WHOLE = ("log_count", "mean", "sd", "min", "max", "first", "last", "slope", "las
 RECENT = (1 / 2, 1 / 6)
 """Of these last shares of the horizon the number of values, their mean, smallest and largest."""
 
-SUMMARY_WIDTH = len(WHOLE) + 4 * len(RECENT)
-"""Numbers for each code (K)."""
+
+def summary_width(space: Space) -> int:
+    """Numbers for each code (K): of a panel, the course of a channel is asked for, too."""
+    if space.from_end:
+        return len(PANEL_STATISTICS) + N_BINS
+    return len(WHOLE) + 4 * len(RECENT)
 
 
 @torch.no_grad()
-def summary_targets(batch: EventBatch, space: Space, n_codes: int) -> tuple[Tensor, Tensor]:
+def summary_targets(
+    batch: EventBatch | PanelBatch, space: Space, n_codes: int
+) -> tuple[Tensor, Tensor]:
     """Statistics of the first ``n_codes`` codes, clipped at 5, and where they are defined.
 
-    The number of events is always defined, the rest where the code occurs.
-    -> (B, n_codes, K) and the same of zeros and ones.
+    The number of events (the share of steps, of a panel) is always defined, the rest where the
+    code occurs.  -> (B, n_codes, K) and the same of zeros and ones.
     """
+    if isinstance(batch, PanelBatch):
+        return _panel_targets(batch, space, n_codes)
     batch = batch.keep(batch.code < n_codes)
     segment = batch.row * n_codes + batch.code
     n_segments = len(batch) * n_codes
@@ -44,7 +60,18 @@ def summary_targets(batch: EventBatch, space: Space, n_codes: int) -> tuple[Tens
                 share * space.horizon,
             )
         )
-    targets = torch.cat(columns, dim=1).view(len(batch), n_codes, SUMMARY_WIDTH).clamp(-5, 5)
+    targets = torch.cat(columns, dim=1).view(len(batch), n_codes, -1).clamp(-5, 5)
     defined = (targets[..., :1] > 0).to(targets.dtype).expand_as(targets).clone()
+    defined[..., 0] = 1
+    return targets, defined
+
+
+def _panel_targets(batch: PanelBatch, space: Space, n_codes: int) -> tuple[Tensor, Tensor]:
+    value, observed = batch.value[:, :n_codes], batch.observed[:, :n_codes]
+    exact = panel_statistics(value, observed, batch.time, space.horizon)
+    mean, share = binned(value, observed, batch.inside, bin_width(space.horizon), N_BINS)
+    targets = torch.cat([exact, mean], dim=2).clamp(-5, 5)
+    occurs = (exact[..., :1] > 0).expand_as(exact)
+    defined = torch.cat([occurs, share > 0], dim=2).to(targets.dtype)
     defined[..., 0] = 1
     return targets, defined

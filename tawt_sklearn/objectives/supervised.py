@@ -96,8 +96,8 @@ class ClassTarget:
         return F.cross_entropy(scores, encoded, reduction="none")
 
     def combine(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        averaged = log_softmax(scores, axis=2).mean(axis=0)
-        return averaged - logsumexp(averaged, axis=1, keepdims=True)
+        averaged = log_softmax(scores, axis=-1).mean(axis=0)
+        return averaged - logsumexp(averaged, axis=-1, keepdims=True)
 
     def predictor(self, scores: NDArray[np.float64]) -> Any:
         return _Classifier(np.exp(scores), self.classes, self.classes[scores.argmax(axis=1)])

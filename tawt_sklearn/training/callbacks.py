@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tawt_sklearn.exceptions import DataError, TrainingError
+from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import Target
 
 
@@ -56,8 +57,11 @@ class ValidationScore(Callback):
         self, net: Any, batch: Any = None, training: bool = False, y_pred: Any = None, **kwargs: Any
     ) -> None:
         if not training and self.scoring != "loss":
-            self.scores_.append(y_pred.detach().cpu())
-            self.labels_.append(batch[1][0])
+            scores, labels = y_pred.detach().cpu(), batch[1][0]
+            if isinstance(self.target, StepTarget):
+                scores, labels = self.target.steps_of(scores, labels)
+            self.scores_.append(scores)
+            self.labels_.append(labels)
 
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         if dataset_valid is None:
@@ -72,6 +76,9 @@ class ValidationScore(Callback):
 
     def _judge(self, target: Target, scores: Tensor, encoded: Tensor) -> float:
         """What the scorer says of the scores (B, K) of held-out rows with encoded labels."""
+        if isinstance(target, StepTarget):
+            target = target.inner
+            encoded = encoded if encoded.dtype == torch.int64 else encoded.unsqueeze(1)
         combined = target.combine(scores.double().numpy()[np.newaxis])
         labels = target.decode(encoded.numpy())
         X = np.zeros((len(labels), 1))  # scorers pass it on to the predictions made above

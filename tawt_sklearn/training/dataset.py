@@ -11,9 +11,16 @@ from torch.utils.data import Dataset
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
 
-Labelled = tuple[EventBatch, tuple[Tensor, Tensor]]
-"""The events of some rows; the rows' encoded labels and their weights."""
+Labelled = tuple[EventBatch | PanelBatch, tuple[Tensor, Tensor]]
+"""The events or series of some rows; the rows' encoded labels and their weights."""
+
+
+def label_hashes(labels: NDArray) -> NDArray[np.uint64]:
+    """Hash of the labels of each row, (n,) or (n, K)."""
+    table = pd.DataFrame(labels.reshape(len(labels), -1))
+    return pd.util.hash_pandas_object(table, index=False).to_numpy()
 
 
 def whole_batch(batch: Labelled) -> Labelled:

@@ -15,10 +15,12 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.history import History
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.model import DualPatchPredictor
+from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
 from tawt_sklearn.training.callbacks import TrainingStopped
 from tawt_sklearn.training.dataset import EventDataset
@@ -185,7 +187,7 @@ class EventNet(NeuralNet):
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         check_architecture(model)
         check_weights(DualPatchPredictor, model, weights)
-        if not isinstance(state["target"], TARGETS):
+        if not isinstance(state["target"], (*TARGETS, StepTarget)):
             raise SaveFileError(f"Expected a target. Got {type(state['target']).__name__}.")
         if len(state["target"].prior) != len(model["prior"]):
             raise SaveFileError("Expected as many outputs as the target has.")
@@ -284,6 +286,8 @@ def check_weights(
 def decisions(nets: list[EventNet], dataset: EventDataset) -> NDArray[np.float64]:
     """Scores of several nets for every row of a data set (n_nets, n, n_outputs).
 
+    Where steps have scores, (n_nets, n, T, n_outputs).
+
     The loop is written out because a single row has to be quick: skorch's sets up a data loader
     and changes the mode of every layer for each batch, and each net would cut its own batches.
     """
@@ -293,5 +297,8 @@ def decisions(nets: list[EventNet], dataset: EventDataset) -> NDArray[np.float64
             net.module_.eval()
         for first in range(0, len(dataset), CHUNK):
             batch = dataset.batch(np.arange(first, min(first + CHUNK, len(dataset))))
-            scores.append(torch.stack([net.infer(batch).cpu().double() for net in nets]))
+            answers = torch.stack([net.infer(batch).cpu().double() for net in nets])
+            if answers.dim() == 4:  # of steps: the last one comes last, also in shorter chunks
+                answers = F.pad(answers, (0, 0, dataset.n_steps - answers.shape[2], 0))
+            scores.append(answers)
     return torch.cat(scores, dim=1).numpy()

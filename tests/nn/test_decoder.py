@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tawt_sklearn.nn.backbone import Encoded
+from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import MAX_SUMMARISED, EventDecoder, FeatureLookup, SummaryDecoder
 from tawt_sklearn.nn.patching import FeaturePatches, Patches, Places
 from tawt_sklearn.nn.space import Space
@@ -102,18 +103,27 @@ def test_a_space_without_categories_can_be_decoded():
     assert scores.shape == (0,)
 
 
+def asked(row, time):
+    """Events at these times, of which no more is known."""
+    nothing = torch.zeros_like(time)
+    return EventBatch(
+        row, row, nothing, nothing > 0, row, time, nothing, nothing[:0, None], row[:0, None]
+    )
+
+
 def test_a_moment_is_answered_from_its_own_window_and_row(decoder):
     torch.manual_seed(0)
     temporal = Patches(torch.randn(3, 4, D_MODEL, dtype=torch.float64))
     embedding = torch.randn(3, D_ROW, dtype=torch.float64)
     row = torch.tensor([0, 0, 2])
     time = torch.tensor([3.0, 30.0, 30.0], dtype=torch.float64)
-    whole = decoder.context(given(None, temporal, 3), embedding, row, time)
+    events = asked(row, time)
+    whole = decoder.context(given(None, temporal, 3), embedding, events)
     for n, (b, w) in enumerate([(0, 0), (0, 2), (2, 2)]):
         for other_row, other_window in ((b, w), (b, w + 1), (1, w)):
             tokens = temporal.tokens.clone()
             tokens[other_row, other_window] += 1
-            changed = decoder.context(given(None, Patches(tokens), 3), embedding, row, time)[n]
+            changed = decoder.context(given(None, Patches(tokens), 3), embedding, events)[n]
             same = torch.equal(changed, whole[n])
             assert same == ((other_row, other_window) != (b, w))
 
@@ -127,7 +137,7 @@ def test_every_head_has_its_shape(decoder):
     time = torch.tensor([1.0, 2.0], dtype=torch.float64)
     some = torch.tensor([1, 4, 6])
     for encoded in (given(feature, temporal, 3), given(None, temporal, 3), given(feature, None, 3)):
-        moment = decoder.context(encoded, embedding, row, time)
+        moment = decoder.context(encoded, embedding, asked(row, time))
         query = decoder.query(encoded, moment, row, code)
         assert moment.shape == query.shape == (2, 64)
         assert decoder.values(query, code).shape == (2,)

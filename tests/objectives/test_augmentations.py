@@ -18,8 +18,6 @@ from tawt_sklearn.objectives.augmentations import (
     JitterValues,
     ScaleValues,
     WarpTime,
-    between,
-    extent,
 )
 
 EVERY = [JitterValues(), ScaleValues(), WarpTime(), CropHistory(), DropEvents(), DropCodes()]
@@ -203,7 +201,7 @@ def test_crops_are_uniformly_long_and_uniformly_placed(make_batch, space):
         category=torch.zeros(B * E, dtype=torch.int64),
     )  # fmt: skip
     torch.manual_seed(0)
-    start, end = (t.numpy() / 48 for t in extent(CropHistory(0.4)(batch, space)))
+    start, end = (t.numpy() / 48 for t in CropHistory(0.4)(batch, space).extent())
     share = end - start
     assert kstest((share - 0.4) / 0.6, "uniform").pvalue > 0.01
     assert kstest(start / (1 - share), "uniform").pvalue > 0.01
@@ -220,9 +218,9 @@ def test_a_crop_of_everything_loses_nothing(make_batch, space):
 
 def test_the_borders_of_a_stretch_belong_to_it(make_batch):
     batch = make_batch()
-    first, last = extent(batch)
-    assert between(batch, first, last).n_events == batch.n_events
-    kept = between(batch, torch.full((5,), 10.0), torch.full((5,), 20.0))
+    first, last = batch.extent()
+    assert batch.between(first, last).n_events == batch.n_events
+    kept = batch.between(torch.full((5,), 10.0), torch.full((5,), 20.0))
     want = batch.keep((batch.time >= 10) & (batch.time <= 20))
     assert torch.equal(kept.value, want.value)
     assert torch.equal(kept.age, 20 - want.time)
@@ -230,7 +228,7 @@ def test_the_borders_of_a_stretch_belong_to_it(make_batch):
 
 def test_the_extent_of_a_history_is_its_first_and_last_time(make_batch):
     batch = make_batch()
-    for row, (first, last) in enumerate(zip(*extent(batch), strict=True)):
+    for row, (first, last) in enumerate(zip(*batch.extent(), strict=True)):
         time = batch.time[batch.row == row]
         want = (time.min(), time.max()) if len(time) else (0, 0)
         assert (first, last) == want

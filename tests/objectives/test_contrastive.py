@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.space import Space
-from tawt_sklearn.objectives.augmentations import DropEvents, JitterValues, ScaleValues, extent
+from tawt_sklearn.objectives.augmentations import DropEvents, JitterValues, ScaleValues
 from tawt_sklearn.objectives.contrastive import Contrastive, halves, info_nce
 
 
@@ -149,7 +149,7 @@ def test_halves_have_no_event_in_common_and_all_of_them_together(make_task, make
     before, after = encode.shown
     assert not set(before.value.tolist()) & set(after.value.tolist())
     assert sorted(before.value.tolist() + after.value.tolist()) == batch.value.tolist()
-    first, last = extent(batch)
+    first, last = batch.extent()
     for row in range(40):
         early, late = before.time[before.row == row], after.time[after.row == row]
         if row != 2:

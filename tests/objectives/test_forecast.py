@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tawt_sklearn.objectives import masked
-from tawt_sklearn.objectives.augmentations import extent
 from tawt_sklearn.objectives.forecast import Forecast, coming
 
 KINDS = ["dual", "free", "time", "feature"]
@@ -100,7 +99,7 @@ def test_only_the_past_is_encoded_as_if_the_history_ended_with_it(
     want = batch.keep(batch.time <= cut[batch.row])
     assert torch.equal(past.value, want.value) and torch.equal(past.time, want.time)
     torch.testing.assert_close(past.age, cut[past.row] - past.time)
-    first, last = extent(batch)
+    first, last = batch.extent()
     some = last > first
     share = ((cut - first) / (last - first))[some]
     assert (share >= 0.25).all() and (share <= 0.9).all()

@@ -17,7 +17,7 @@ from tawt_sklearn.objectives import masked
 from tawt_sklearn.objectives.masked import MaskedReconstruction, mean, measured, scored_codes
 from tawt_sklearn.objectives.masking import Hidden, HideCodes, HideEvents, HideWindows
 from tawt_sklearn.objectives.pretraining import Pretrainer
-from tawt_sklearn.objectives.summary import RECENT, SUMMARY_WIDTH, summary_targets
+from tawt_sklearn.objectives.summary import RECENT, summary_targets, summary_width
 
 PARTS = ("value", "category", "code", "presence", "summary")
 
@@ -38,7 +38,7 @@ def some_hidden(batch: EventBatch, space: Space, seed: int = 3) -> Hidden:
     events = torch.from_numpy(rng.random(batch.n_events) < 0.3)
     codes = torch.from_numpy(rng.random((len(batch), space.n_codes)) < 0.2)
     windows = torch.from_numpy(rng.random((len(batch), space.n_windows)) < 0.2)
-    events = events | codes[batch.row, batch.code] | windows[batch.row, space.window(batch.time)]
+    events = events | codes[batch.row, batch.code] | windows[batch.row, space.window(batch)]
     return Hidden(events, codes, windows)
 
 
@@ -159,7 +159,9 @@ class Loops:
         truth, defined = naive_summary(self.batch, self.space)
         for row in range(len(self.batch)):
             known = self.by_formula(decoder.hidden, self.encoder.embedding[row])
-            for code, k in itertools.product(range(self.space.n_codes), range(SUMMARY_WIDTH)):
+            for code, k in itertools.product(
+                range(self.space.n_codes), range(summary_width(self.space))
+            ):
                 if defined[row, code, k]:
                     off = decoder.code[code, k] @ known + decoder.bias[code, k]
                     off = off - truth[row, code, k]
@@ -170,7 +172,8 @@ class Loops:
 def naive_summary(batch: EventBatch, space: Space) -> tuple[np.ndarray, np.ndarray]:
     """Statistics of each code of each row with NumPy, and whether they are defined."""
     B, V, horizon = len(batch), space.n_codes, space.horizon
-    truth, defined = np.zeros((B, V, SUMMARY_WIDTH)), np.zeros((B, V, SUMMARY_WIDTH), bool)
+    width = summary_width(space)
+    truth, defined = np.zeros((B, V, width)), np.zeros((B, V, width), bool)
     for row, code in itertools.product(range(B), range(V)):
         at = ((batch.row == row) & (batch.code == code)).numpy()
         defined[row, code] = at.any()
@@ -178,7 +181,7 @@ def naive_summary(batch: EventBatch, space: Space) -> tuple[np.ndarray, np.ndarr
         numbers = at & batch.observed.numpy()
         value = batch.value.numpy()[numbers]
         time, age = batch.time.numpy()[numbers] / horizon, batch.age.numpy()[numbers]
-        statistics = [np.log1p(at.sum())] + [0.0] * (SUMMARY_WIDTH - 1)
+        statistics = [np.log1p(at.sum())] + [0.0] * (width - 1)
         if len(value):
             slope = np.polyfit(time, value, 1)[0] if len(set(time)) > 1 else 0.0
             statistics[1:5] = value.mean(), value.std(), value.min(), value.max()
@@ -283,7 +286,7 @@ def test_nothing_of_hidden_events_leaks(
     for name in ("value", "category", "time", "age"):
         changed = getattr(batch, name) != getattr(other, name)
         assert changed.any() and not changed[~hidden.events].any()
-    assert torch.equal(space.window(batch.time), space.window(other.time))
+    assert torch.equal(space.window(batch), space.window(other))
     assert torch.equal(other.time, other.time[(other.row * 100 + other.time).argsort(stable=True)])
 
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,9 +132,9 @@ def test_without_masks_nothing_is_hidden(make_batch, space):
     assert not any(part.any() for part in hidden)
 
 
-def test_the_border_of_a_window_belongs_to_the_later_one(space):
+def test_the_border_of_a_window_belongs_to_the_later_one(make_batch, space):
     time = torch.tensor([0.0, 11.9, 12.0, 36.0, 99.0], dtype=torch.float64)
-    assert space.window(time).tolist() == [0, 0, 1, 3, 3]
+    assert space.window(replace(make_batch(), time=time)).tolist() == [0, 0, 1, 3, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""From patches back to single steps of a panel."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tawt_sklearn.nn.backbone import Encoded
+from tawt_sklearn.nn.panel import PanelBatch
+from tawt_sklearn.nn.panel_patching import PanelShape, StepFeatures, Strides
+
+REACH = 2
+"""Steps to either side that a step sees by itself, besides what its patches know."""
+
+
+def unpatched(tokens: Tensor, strides: Strides, n_steps: int) -> Tensor:
+    """Mean of the patches that hold each step.
+
+    (B, P, D) tokens of patches, the most recent first -> (B, T, D), the most recent step last.
+    """
+    age = torch.arange(n_steps - 1, -1, -1, device=tokens.device)
+    newest = age // strides.stride  # of the patches that hold a step, the one that ends with it
+    total, count = None, None
+    for further in range(-(-strides.length // strides.stride)):
+        patch = newest - further
+        holds = (patch >= 0) & (age < patch * strides.stride + strides.length)
+        part = tokens.index_select(1, patch.clamp(min=0)) * holds.view(1, -1, 1)
+        total = part if total is None else total + part
+        count = holds.to(tokens.dtype) if count is None else count + holds
+    assert total is not None and count is not None
+    return total / count.view(1, -1, 1)
+
+
+class StepReadout(nn.Module):
+    """What is known of each step: its patches, its neighbours, and its row.
+
+    Parameters
+    ----------
+    n_channels : int
+    shape : PanelShape
+    d_model : int
+    d_row : int
+        Width of what is known of the row.
+    patching : str
+    """
+
+    def __init__(
+        self, n_channels: int, shape: PanelShape, d_model: int, d_row: int, patching: str
+    ) -> None:
+        super().__init__()
+        self.strides = Strides.of(*shape.strides[0])
+        self.has_patches = patching != "feature"
+        self.features = StepFeatures(n_channels, shape.cardinalities)
+        self.near = nn.Linear(self.features.d_out * (2 * REACH + 1), d_model)
+        self.from_row = nn.Linear(d_row, d_model)
+        self.d_out = d_model * (3 if self.has_patches else 2)
+
+    def forward(self, batch: PanelBatch, encoded: Encoded, row: Tensor) -> Tensor:
+        """(B, d_row) -> (B, T, d_out)."""
+        T = batch.n_steps
+        x = F.pad(self.features(batch), (REACH, REACH)).unfold(2, 2 * REACH + 1, 1)
+        near = F.gelu(self.near(x.transpose(1, 2).flatten(2)))  # (B, T, D)
+        parts = [near, self.from_row(row).unsqueeze(1).expand_as(near)]
+        if self.has_patches and encoded.temporal is not None:
+            parts.append(unpatched(encoded.temporal.tokens, self.strides, T))
+        return torch.cat(parts, dim=2)

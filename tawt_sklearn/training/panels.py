@@ -1,0 +1,108 @@
+"""Scaled panels as a torch data set that hands out whole batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from tawt_sklearn.events.content import hash_steps, mix_hashes
+from tawt_sklearn.events.ragged import range_positions
+from tawt_sklearn.nn.panel import PanelBatch
+from tawt_sklearn.training.dataset import Labelled, label_hashes
+
+
+class PanelDataset(Dataset):
+    """Cases of a panel with their labels and weights; a batch is cut in one gather.
+
+    Parameters
+    ----------
+    number : (N, C) float32
+        Scaled numbers of all steps of all cases, NaN where there is none.
+    category : (N, K) int64
+        Codes of the last K channels.
+    offsets : (n + 1,) int64
+        First step of each case.
+    target : (n,) or (n, K) array, optional
+        Encoded labels; zeros where there are none.
+    weight : (n,) float32, optional
+        Weight of each case's loss; ones where there is none.
+    """
+
+    def __init__(
+        self,
+        number: NDArray[np.float32],
+        category: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        target: NDArray | None = None,
+        weight: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.number, self.category, self.offsets = number, category, offsets
+        n = len(offsets) - 1
+        self.target = np.zeros(n, dtype=np.int64) if target is None else target
+        self.weight = np.ones(n, np.float32) if weight is None else weight
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) steps of each case."""
+        return np.diff(self.offsets)
+
+    @property
+    def n_steps(self) -> int:
+        """Of the longest case."""
+        return int(self.lengths.max(initial=0))
+
+    def __getitem__(self, row: int) -> Labelled:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: list[int]) -> Labelled:
+        index = np.asarray(rows, dtype=np.int64)
+        labels = torch.from_numpy(self.target[index]), torch.from_numpy(self.weight[index])
+        return self.batch(index), labels
+
+    def batch(self, rows: NDArray[np.int64]) -> PanelBatch:
+        """The series of these cases, their last steps in the last column."""
+        end, length = self.offsets[rows + 1], self.lengths[rows]
+        T = max(int(length.max(initial=0)), 1)
+        time = np.arange(T) - (T - length)[:, np.newaxis]  # (B, T), negative before the first step
+        outside = time < 0
+        position = np.where(outside, 0, end[:, np.newaxis] - T + np.arange(T))
+        number = self.number[position]  # (B, T, C)
+        number[outside] = np.nan
+        number = np.ascontiguousarray(number.transpose(0, 2, 1))
+        observed = ~np.isnan(number)
+        category = self.category[position]
+        category[outside] = 0
+        return PanelBatch(
+            value=torch.from_numpy(np.where(observed, number, np.float32(0))),
+            observed=torch.from_numpy(observed),
+            category=torch.from_numpy(np.ascontiguousarray(category.transpose(0, 2, 1))),
+            time=torch.from_numpy(time[:, np.newaxis].astype(np.float32)),
+        )
+
+    def canonical_order(self) -> NDArray[np.int64]:
+        """Order of the cases that depends on what the network sees of them alone, and on labels."""
+        content = np.concatenate([self.number, self.category], axis=1, dtype=np.float64)
+        hashes = mix_hashes(hash_steps(content, self.offsets), label_hashes(self.target))
+        return np.argsort(hashes, kind="stable")
+
+    def content(self) -> list[Any]:
+        """Everything that training on these cases depends on."""
+        return [self.number, self.category, self.offsets, self.target, self.weight]
+
+    def subset(self, rows: NDArray[np.int64]) -> PanelDataset:
+        """The same for some cases."""
+        position, offsets = range_positions(self.offsets[rows], self.lengths[rows])
+        return PanelDataset(
+            self.number[position],
+            self.category[position],
+            offsets,
+            self.target[rows],
+            self.weight[rows],
+        )
