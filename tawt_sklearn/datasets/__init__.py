@@ -7,9 +7,12 @@ from typing import Any
 
 # Public name -> module that holds it; loaded on first use.
 _PUBLIC = {
+    "fetch_beijing_air": "tawt_sklearn.datasets.beijing_air",
+    "fetch_cmapss": "tawt_sklearn.datasets.cmapss",
     "fetch_physionet2012": "tawt_sklearn.datasets.physionet2012",
     "get_data_home": "tawt_sklearn.datasets._download",
     "make_icu_stays": "tawt_sklearn.datasets.icu",
+    "make_sensor_panels": "tawt_sklearn.datasets.panels",
 }
 
 __all__ = sorted(_PUBLIC)
