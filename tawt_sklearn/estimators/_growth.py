@@ -28,7 +28,7 @@ def add_codes(encoder: Any, codes: Any, init: str, like: Mapping[Any, Any] | Non
             'Expected like to map new codes to known ones, such as {"new": "old"}. Got '
             f"{type(like).__name__}."
         )
-    before: Preparation = encoder.preparation_
+    before = _of_events(encoder)
     sequencer = before.sequencer
     if isinstance(codes, TripletSequencer):
         grown = _grown_outside(codes, before)
@@ -51,12 +51,22 @@ def add_codes(encoder: Any, codes: Any, init: str, like: Mapping[Any, Any] | Non
 
 def rename_codes(encoder: Any, names: Mapping[Any, Any]) -> None:
     """Give codes of a fitted encoder other names in place."""
-    before: Preparation = encoder.preparation_
+    before = _of_events(encoder)
     sequencer = before.sequencer
     if sequencer is not None:
         sequencer = deepcopy(sequencer).rename_codes(names)
     renamed = before.vocabulary.renamed(names)
     encoder.preparation_ = replace(before, sequencer=sequencer, vocabulary=renamed)
+
+
+def _of_events(encoder: Any) -> Preparation:
+    """What an encoder of event histories has learned before its network."""
+    if not isinstance(encoder.preparation_, Preparation):
+        raise DataError(
+            "Expected an encoder of event histories, which have codes. Got one of panels, whose "
+            "channels are what they were in fit. Pretrain another encoder."
+        )
+    return encoder.preparation_
 
 
 def _grown_outside(sequencer: TripletSequencer, before: Preparation) -> Vocabulary:

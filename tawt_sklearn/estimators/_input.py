@@ -299,9 +299,11 @@ def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any
         return PanelPreparation.fit(
             rows, estimator.categorical_features, estimator.n_windows, estimator.patch_length, form
         )
-    if estimator.categorical_features is not None:
-        raise ValueError(
-            "Expected categorical_features=None with event histories, whose texts are categories "
-            f"by themselves. Got {estimator.categorical_features!r}."
-        )
+    for name in ("categorical_features", "patch_length"):
+        if getattr(estimator, name) is not None:
+            raise ValueError(
+                f"Expected {name}=None with event histories: it is for panels. Got "
+                f"{getattr(estimator, name)!r}. Texts of events are categories by themselves, and "
+                "n_windows says how many windows of time there are."
+            )
     return Preparation.fit(rows, sequencer, estimator.n_windows, form)

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -88,6 +89,13 @@ def check_settings(estimator: Any) -> None:
             f"Expected d_model to be a multiple of n_heads. Got d_model={estimator.d_model} and "
             f"n_heads={estimator.n_heads}."
         )
+    if np.ndim(estimator.patch_length):
+        lengths = list(estimator.patch_length)
+        if not lengths or not all(isinstance(n, Integral) and n >= 1 for n in lengths):
+            raise ValueError(
+                "Expected patch_length to hold numbers of steps, 1 or more. Got "
+                f"{estimator.patch_length!r}."
+            )
     scoring = getattr(estimator, "scoring", "loss")  # which pretraining has no use for
     if scoring != "loss" and scoring not in get_scorer_names():
         raise ValueError(

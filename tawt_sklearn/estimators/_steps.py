@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import FeatureLookup
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.objectives.masked import MaskedTask
 from tawt_sklearn.objectives.pretraining import Pretrainer
 from tawt_sklearn.training.dataset import EventDataset
@@ -80,9 +81,8 @@ def reconstruction(
     encoder: Any, frame: pd.DataFrame, data: EventDataset, n_passes: int
 ) -> pd.DataFrame:
     """The same histories with numbers and categories that were rebuilt from the other events."""
-    task = _rebuilder(encoder.net_.module_)
-    if not isinstance(n_passes, Integral) or n_passes < 2:
-        raise ValueError(f"Expected n_passes to be an integer of 2 or more. Got {n_passes!r}.")
+    task = rebuilder(encoder.net_.module_)
+    check_passes(n_passes)
     events = data.events
     E = len(events.time)
     group = np.random.RandomState(HELD_OUT_SEED).permutation(E) % n_passes
@@ -93,7 +93,7 @@ def reconstruction(
         def ask(module: Pretrainer, batch: EventBatch, first: int, k: int = k) -> Any:
             start = events.offsets[first]
             hidden = group[start : start + batch.n_events] == k
-            numbers, names = _rebuilt(module, task, batch, torch.from_numpy(hidden))
+            numbers, names = rebuilt(module, task, batch, torch.from_numpy(hidden))
             return np.flatnonzero(hidden) + start, numbers, names
 
         for position, numbers, names in encoder.net_.each_chunk(data, ask):
@@ -114,7 +114,13 @@ def reconstruction(
     return encoder.preparation_.sequencer.inverse_transform(tokens)
 
 
-def _rebuilder(module: Pretrainer) -> MaskedTask:
+def check_passes(n_passes: Any) -> None:
+    """Refuse what is no number of groups."""
+    if not isinstance(n_passes, Integral) or n_passes < 2:
+        raise ValueError(f"Expected n_passes to be an integer of 2 or more. Got {n_passes!r}.")
+
+
+def rebuilder(module: Pretrainer) -> MaskedTask:
     for task in module.tasks.values():
         if isinstance(task, MaskedTask) and (task.settings.value or task.settings.category):
             return task
@@ -124,14 +130,15 @@ def _rebuilder(module: Pretrainer) -> MaskedTask:
     )
 
 
-def _rebuilt(
-    module: Pretrainer, task: MaskedTask, batch: EventBatch, hidden: Tensor
+def rebuilt(
+    module: Pretrainer, task: MaskedTask, batch: EventBatch | PanelBatch, hidden: Tensor
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Numbers and category ids of hidden events, both (N,)."""
     hidden = hidden.to(batch.device)
     encoded, embedding = module.encode(batch.keep(~hidden))
-    truth, decoder = batch.keep(hidden), task.decoder
-    moment = decoder.context(encoded, embedding, truth.row, truth.time)
+    truth = batch.events(hidden, module.space.category_offsets)
+    decoder = task.decoder
+    moment = decoder.context(encoded, embedding, truth)
     query = decoder.query(encoded, moment, truth.row, truth.code)
     numbers = decoder.values(query, truth.code)
     scores, owner, category = decoder.category_scores(query, truth.code)

@@ -21,13 +21,14 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators import _growth, _steps
+from tawt_sklearn.estimators import _growth, _panel_steps, _steps
 from tawt_sklearn.estimators._architecture import architecture
-from tawt_sklearn.estimators._input import prepare, read_rows, require_data
+from tawt_sklearn.estimators._input import Rows, prepare, read_rows, require_data
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
 from tawt_sklearn.objectives.pretraining import mixture
@@ -427,8 +428,11 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         _refuse_lost(embedded)
         return embedded
 
-    def transform_steps(self, X: Any, per: Literal["window", "event"] = "window") -> pd.DataFrame:
+    def transform_steps(self, X: Any, per: Literal["window", "event"] = "window") -> Any:
         """Embeddings of the windows of time, or of every event, in an events column.
+
+        Those of a panel are panels again, of ``d_model`` channels: of its temporal patches
+        (``per="window"``) or of its steps (``"event"``).
 
         Parameters
         ----------
@@ -443,14 +447,17 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             One column of histories.  Each embedding is ``d_model`` simultaneous events, whose
             codes are ``"step0"``, ``"step1"``, ... and whose values are its numbers; times are
             those of ``X``.  ``result[column].events.flat("value").reshape(-1, d_model)`` is the
-            plain array.
+            plain array.  Of a panel an array (n, d_model, T), the most recent patch or step
+            last, or a list of arrays where ``X`` is one.
         """
         if per not in ("window", "event"):
             raise ValueError(f'Expected per to be "window" or "event". Got {per!r}.')
         frame, data = self._rows(X)
+        if isinstance(frame, Panel):
+            return _panel_steps.embedded_panel(self, frame, data, per)
         return _steps.embedded_steps(self, frame, data, per)
 
-    def reconstruct(self, X: Any, n_passes: int = 5) -> pd.DataFrame:
+    def reconstruct(self, X: Any, n_passes: int = 5) -> Any:
         """What the network would fill in if it did not know an event.
 
         Events are dealt into ``n_passes`` groups at random; each group in turn is hidden and
@@ -466,7 +473,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         DataFrame of n rows
             As ``X``, with the rebuilt numbers and categories in place of the true ones, in the
             user's units where the encoder has tokenised the histories itself; events without a
-            number stay without.
+            number stay without.  Of a panel a panel, with NaN where nothing was measured.
 
         Raises
         ------
@@ -474,6 +481,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             The objective has no part that rebuilds events.
         """
         frame, data = self._rows(X)
+        if isinstance(frame, Panel):
+            return _panel_steps.reconstructed_panel(self, frame, data, n_passes)
         return _steps.reconstruction(self, frame, data, n_passes)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -491,12 +500,12 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         data = self._dataset(X)
         return -self.net_.losses(data)["loss"]
 
-    def _rows(self, X: Any) -> tuple[pd.DataFrame, EventDataset]:
+    def _rows(self, X: Any) -> tuple[Rows, Any]:
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
         return frame, self.preparation_.dataset(frame)
 
-    def _dataset(self, X: Any) -> EventDataset:
+    def _dataset(self, X: Any) -> Any:
         return self._rows(X)[1]
 
     # ---- vocabularies that grow ----------------------------------------------------------------

@@ -6,25 +6,31 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tawt_sklearn.events.labels import drop_unused
-from tawt_sklearn.events.ragged import offsets_from_lengths, range_positions
-from tawt_sklearn.events.tables import Table, labels_where, plural
+from tawt_sklearn.events._recording import read_recording
+from tawt_sklearn.events._window_arguments import (
+    as_list,
+    check_categories,
+    check_channels,
+    check_count,
+    check_horizon,
+    check_keys,
+    is_list,
+)
+from tawt_sklearn.events._window_columns import read_channels, read_targets
+from tawt_sklearn.events._window_places import (
+    cut_steps,
+    cut_targets,
+    place_windows,
+    steps_of_windows,
+)
+from tawt_sklearn.events.tables import Table
 from tawt_sklearn.exceptions import DataError
-
-Short = Literal["drop", "pad"]
-Content = Literal["number", "bool", "text", "category"]
-
-# What pandas.api.types.infer_dtype calls objects that are numbers, or all missing.
-_NUMBERS = frozenset({"integer", "floating", "mixed-integer-float", "decimal", "empty"})
-_TIMES = frozenset({"datetime", "datetime64", "date", "timedelta", "timedelta64", "period"})
-_LARGEST_FLOAT32_CODE = 2**24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +45,8 @@ class Windows:
         The panel, NaN where a value is missing.
     y : array or None
         The targets, by `horizon` of :func:`sliding_windows`.
+    lengths : int64 array of shape (n,)
+        Steps of each window that are there; see `min_length` of :func:`sliding_windows`.
     groups : array of shape (n,)
         Group of each window, for GroupKFold; zeros where there are no groups.
     index : DataFrame
@@ -59,6 +67,7 @@ class Windows:
 
     X: NDArray[Any]
     y: NDArray[Any] | None
+    lengths: NDArray[np.int64]
     groups: NDArray[Any]
     index: pd.DataFrame
     channels: list[Any]
@@ -109,9 +118,18 @@ class Windows:
             self,
             X=self.X[positions],
             y=None if self.y is None else self.y[positions],
+            lengths=self.lengths[positions],
             groups=self.groups[positions],
             index=self.index.iloc[positions].reset_index(drop=True),
         )
+
+    def series(self) -> list[NDArray[Any]]:
+        """The windows as a list of arrays (C, lengths[i]), without what is not there.
+
+        The estimators of this package take it as `X`: a step before the first one is then no step,
+        rather than one at which nothing was measured.
+        """
+        return [x[:, -n:] for x, n in zip(self.X, self.lengths.tolist(), strict=True)]
 
     def split_at(self, moment: Any) -> tuple[Windows, Windows]:
         """Windows before a moment, to train with, and after it, to test with.
@@ -160,7 +178,7 @@ def sliding_windows(
     target: Any = None,
     horizon: int | None = 0,
     channels: Any = None,
-    short: Short = "drop",
+    min_length: int | None = None,
     categories: Mapping[Any, Sequence[Any]] | Windows | None = None,
 ) -> Windows:
     """Cut long recordings, one row per step, into a panel of windows with targets.
@@ -202,11 +220,11 @@ def sliding_windows(
 
         Columns of text, bool or categories become whole numbers: the position among their
         categories, in the order of a pandas categorical, else sorted; NaN where missing.
-    short : {"drop", "pad"}, default "drop"
-        What to do with groups that are too short for a window with its targets: leave them out, or
-        make one window, with NaN before the first step. In a `y` for every step such steps are NaN,
-        which turns integers into floats; among text and bools they are None. Groups that have no
-        step before their targets are left out all the same.
+    min_length : int, optional
+        Steps that a window must have. Windows that begin before their group does have NaN before
+        its first step; also in a `y` for every step, where that turns integers into floats, and
+        None among text and bools. Default: `length`, so that all windows are full and groups
+        without that many steps before their targets are left out.
     categories : dict or Windows, optional
         Values of categorical channels in the order of their codes, or windows to take them from:
         test data need the codes of the training data. Values that are not there get the next free
@@ -276,334 +294,46 @@ def sliding_windows(
     >>> len(train), len(test)
     (3, 1)
     """
-    length, stride = _positive(length, "length"), _positive(stride, "stride")
-    if short not in get_args(Short):
-        raise DataError(f"Expected short to be one of {get_args(Short)}. Got {short!r}.")
-    targets = [] if target is None else _names(target)
-    ahead = _steps_ahead(horizon, targets)
+    length, stride = check_count(length, "length"), check_count(stride, "stride")
+    min_length = length if min_length is None else check_count(min_length, "min_length")
+    if min_length > length:
+        raise DataError(f"Expected min_length up to length={length}. Got {min_length}.")
+    targets = [] if target is None else as_list(target)
+    ahead = check_horizon(horizon, targets)
     table = Table(frame, what="frame")
     if not len(table):
         raise DataError("Expected a frame with one row per step. Got one without rows.")
-    _check_keys(group, time)
+    check_keys(group, time)
+    numeric: set[Any] = set()  # channels that have to be numbers, as in the training data
+    if isinstance(categories, Windows):
+        channels = categories.channels if channels is None else channels
+        numeric = set(categories.channels) - set(categories.categories)
+        known: Mapping[Any, Sequence[Any]] = categories.categories
+    else:
+        known = check_categories(table, categories)
     unseen = targets if ahead == 0 else []
-    chosen = _choose_channels(table, channels, categories, {group, time}, unseen)
-    recording = _read_recording(table, group, time)
-    answers = _read_targets(table, targets, recording.order)
-    steps, levels = _read_channels(table, chosen, categories, recording.order)
-    places = _place_windows(recording, length, stride, ahead, short)
+    channels = check_channels(table, channels, {group, time}, unseen)
+
+    recording = read_recording(table, group, time)
+    answers = read_targets(table, targets, recording.order)
+    steps, levels = read_channels(table, channels, known, numeric, recording.order)
+    places = place_windows(recording, length, stride, ahead, min_length)
     y = None
     if answers is not None:
-        y = _gather_targets(answers, places, length, horizon)
-        y = y if _is_list(target) else y[..., 0]
+        y = cut_targets(answers, places, horizon)
+        y = y if is_list(target) else y[..., 0]
     labels = recording.labels.take(places.group)
     return Windows(
-        X=_gather_steps(steps, places, length),
+        X=cut_steps(steps, places),
         y=y,
+        lengths=places.lengths,
         groups=labels.to_numpy(),
-        index=_index_of(recording, places, labels, length, horizon, has_target=bool(targets)),
-        channels=chosen,
-        categorical_features=[c for c, name in enumerate(chosen) if name in levels],
+        index=steps_of_windows(recording, places, labels, horizon),
+        channels=channels,
+        categorical_features=[c for c, name in enumerate(channels) if name in levels],
         categories=levels,
         n_lost=places.n_lost,
     )
-
-
-# -- what was asked for ---------------------------------------------------------------------
-
-
-def _positive(number: Any, name: str) -> int:
-    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-        raise DataError(
-            f"Expected {name} to be a whole number of steps, 1 or more. Got {number!r}."
-        )
-    return int(number)
-
-
-def _steps_ahead(horizon: Any, targets: list[Any]) -> int:
-    """Steps that targets lie after the window, 0 for those inside."""
-    whole = isinstance(horizon, int | np.integer) and not isinstance(horizon, bool) and horizon >= 0
-    if horizon is not None and not whole:
-        raise DataError(
-            "Expected horizon to be 0 (the target at the last step of the window), a number of "
-            f"steps after it, or None (the target at every step). Got {horizon!r}."
-        )
-    if not targets and horizon != 0:
-        raise DataError(
-            f"Expected a target to predict with horizon={horizon!r}. Got target=None. Name its "
-            'column with target="...", or leave horizon out.'
-        )
-    return int(horizon or 0)
-
-
-def _check_keys(group: Any, time: Any) -> None:
-    for role, name in (("group", group), ("time", time)):
-        if _is_list(name):
-            raise DataError(
-                f"Expected {role} to be the name of one column. Got {name!r}. Join the columns "
-                "into one first, for example with frame.groupby([...]).ngroup()."
-            )
-    if group is not None and group == time:
-        raise DataError(f"Expected different columns as group and time. Got {group!r} for both.")
-
-
-def _is_list(names: Any) -> bool:
-    return isinstance(names, list | pd.Index | np.ndarray)
-
-
-def _names(names: Any) -> list[Any]:
-    return list(names) if _is_list(names) else [names]
-
-
-def _choose_channels(
-    table: Table, asked: Any, categories: Any, keys: set[Hashable], unseen: list[Any]
-) -> list[Any]:
-    """Names of the channels, and checks of `channels` and `categories`."""
-    if isinstance(categories, Windows):
-        asked = categories.channels if asked is None else asked
-    elif categories is not None:
-        if not isinstance(categories, Mapping):
-            raise DataError(
-                "Expected categories to be a dictionary of lists by the name of the channel, or "
-                f"the windows of the training data. Got {type(categories).__name__}."
-            )
-        for name in categories:
-            table.find("categories", name)
-    if asked is None:
-        chosen = [name for name in table.names if name not in keys and name not in unseen]
-    else:
-        chosen = _names(asked)
-    for name in chosen:
-        table.find("channels", name)
-        if name in unseen:
-            raise DataError(
-                f"Expected channels without the target {name!r}, which the windows would see. Name "
-                "other channels, or predict steps after the window with horizon=1 or more, where "
-                "the past values of the target are fine."
-            )
-        if chosen.count(name) > 1:
-            raise DataError(f"Expected each channel once. Got {name!r} {chosen.count(name)} times.")
-    if not chosen:
-        raise DataError("Expected at least one channel. Got none: name them with channels=[...].")
-    return chosen
-
-
-# -- groups and times -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Recording:
-    """Groups and times of a frame's N rows, once they are in order; G groups.
-
-    Attributes
-    ----------
-    order : int64 array of shape (N,)
-        Rows of the frame, group by group, by time in each.
-    offsets : int64 array of shape (G + 1,)
-    labels : Index of length G
-    times : Series of length N
-        In order. Numbers of rows within the group where there are no times.
-    broken : bool array of shape (N,)
-        Where the step from the row ahead in the same group is not the usual one.
-    """
-
-    order: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    labels: pd.Index
-    times: pd.Series
-    broken: NDArray[np.bool_]
-
-
-def _read_recording(table: Table, group: Hashable, time: Hashable) -> _Recording:
-    ids, labels = np.zeros(len(table), np.int64), pd.Index([0])
-    if group is not None:
-        column = table[table.find("group", group)]
-        ids, labels = _number_groups(column)
-    offsets = offsets_from_lengths(np.bincount(ids, minlength=len(labels)))
-    if time is None:
-        order = np.argsort(ids, kind="stable")
-        times = pd.Series(range_positions(np.zeros(len(labels)), np.diff(offsets))[0])
-        return _Recording(order, offsets, labels, times, np.zeros(len(order), bool))
-
-    column, clock, spread = _read_clock(table[table.find("time", time)])
-    order = np.lexsort((clock, ids))
-    clock, ids = clock[order], ids[order]
-    inside = ids[1:] == ids[:-1]
-    difference = np.diff(clock)[inside]
-    if (difference == 0).any():
-        at = np.flatnonzero(inside)[np.argmax(difference == 0)]
-        both = np.isin(np.arange(len(order)), order[at : at + 2])
-        of_group = "" if group is None else f"{labels[ids[at]]} at "
-        raise DataError(
-            f"Expected one row per group and time. Got several, the first for {of_group}"
-            f"{column.iloc[order[at]]} ({labels_where(column, both)}). Drop or average them, for "
-            "example with frame.groupby([group, time]).mean(), or name the group with group=."
-        )
-    broken = np.zeros(len(order), bool)
-    broken[1:][inside] = ~_is_usual(difference, spread)
-    return _Recording(order, offsets, labels, column.take(order).reset_index(drop=True), broken)
-
-
-def _number_groups(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index]:
-    """Group of each row, numbered by first appearance, and the groups."""
-    try:
-        ids, labels = pd.factorize(column)
-    except TypeError as error:
-        raise DataError(
-            f"Expected one string, number or date per row as group in {column.name!r}. Got "
-            f"{column.dtype} values such as {column.iloc[0]!r}: {error}."
-        ) from error
-    if (missing := ids < 0).any():
-        raise DataError(_missing(column, missing, "group"))
-    return ids, pd.Index(labels)
-
-
-def _missing(column: pd.Series, missing: NDArray[np.bool_], what: str) -> str:
-    return (
-        f"Expected every row to have a {what} ({column.name!r}). Got "
-        f"{plural(int(missing.sum()), 'row')} without ({labels_where(column, missing)}). Drop "
-        f"them: frame.dropna(subset=[{column.name!r}])."
-    )
-
-
-def _read_clock(column: pd.Series) -> tuple[pd.Series, NDArray[Any], float]:
-    """Times as a column of numbers, datetimes or time differences.
-
-    Also as numbers to sort and subtract, whole ones but for floats, and how far apart differences
-    may be that are the same but for rounding.
-    """
-    types = pd.api.types
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.dtype.categories.dtype)
-    if types.is_object_dtype(column.dtype):
-        column = column.infer_objects()
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise DataError(_missing(column, missing, "time"))
-    if types.is_datetime64_any_dtype(column.dtype):
-        return column, pd.DatetimeIndex(column).asi8, 0
-    if types.is_timedelta64_dtype(column.dtype):
-        return column, pd.TimedeltaIndex(column).asi8, 0
-    if types.is_integer_dtype(column.dtype):
-        return column, column.to_numpy(dtype=np.int64), 0
-    if not types.is_float_dtype(column.dtype):
-        example = column.iloc[0]
-        raise DataError(
-            f"Expected numbers, datetimes or time differences as times in {column.name!r}. Got "
-            f"{column.dtype} values such as {example!r}. Convert text with pandas.to_datetime, "
-            "periods with .dt.to_timestamp()."
-        )
-    clock = column.to_numpy(dtype=np.float64)
-    if (infinite := np.isinf(clock)).any():
-        raise DataError(_infinite(column, infinite))
-    rounding = np.finfo(getattr(column.dtype, "numpy_dtype", column.dtype)).eps
-    return column, clock, 8 * float(rounding) * float(np.abs(clock).max())
-
-
-def _is_usual(difference: NDArray[Any], spread: float) -> NDArray[np.bool_]:
-    """Which differences of times, all positive, are the most common one, to within `spread`."""
-    if not len(difference):
-        return np.ones(0, dtype=bool)
-    ordered = np.sort(difference)
-    count = np.searchsorted(ordered, ordered + spread, side="right") - np.arange(len(ordered))
-    usual = ordered[np.argmax(count)]
-    return (difference >= usual) & (difference <= usual + spread)
-
-
-# -- where the windows are ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Windows as positions in the order of the recording; n of them.
-
-    Attributes
-    ----------
-    group : int64 array of shape (n,)
-        Number of the group.
-    start : int64 array of shape (n,)
-        First position, also where that step is padding.
-    first : int64 array of shape (n,)
-        Position of the first step that is there.
-    n_lost : int
-    """
-
-    group: NDArray[np.int64]
-    start: NDArray[np.int64]
-    first: NDArray[np.int64]
-    n_lost: int
-
-    @property
-    def padding(self) -> NDArray[np.int64]:
-        """Steps at the front of each window that are not there."""
-        return self.first - self.start
-
-
-def _place_windows(
-    recording: _Recording, length: int, stride: int, ahead: int, short: Short
-) -> _Places:
-    offsets = recording.offsets
-    spare = np.diff(offsets) - (length + ahead)
-    count = np.where(spare < 0, 0, spare // stride + 1)
-    begin = offsets[:-1] + spare % stride
-    if short == "pad":
-        alone = (spare < 0) & (np.diff(offsets) > ahead)
-        count[alone] = 1
-        begin[alone] = (offsets[:-1] + spare)[alone]
-    if not count.any():
-        more = f" and {plural(ahead, 'step')} after it" if ahead else ""
-        remedy = "Use a smaller length or horizon"
-        if short == "drop" and np.diff(offsets).max() > ahead:
-            remedy += ', or pad short groups with short="pad"'
-        raise DataError(
-            f"Expected a group with the {plural(length, 'step')} of a window{more}. Got "
-            f"{plural(len(spare), 'group')}, the longest with "
-            f"{plural(int(np.diff(offsets).max()), 'step')}. {remedy}."
-        )
-    group = np.repeat(np.arange(len(count)), count)
-    start = begin[group] + stride * range_positions(np.zeros(len(count)), count)[0]
-    first = np.maximum(start, offsets[group])
-    gaps = np.cumsum(recording.broken)
-    whole = gaps[start + length + ahead - 1] == gaps[first]
-    if not whole.any():
-        raise DataError(
-            f"Expected windows of {plural(length + ahead, 'step')}, those of the targets after "
-            f"them included, without a gap in time. Got {plural(len(whole), 'window')}, all of "
-            f"them with a gap. {_usual_step(recording)} Use a smaller length, round the times to "
-            "regular steps or resample them, or leave time out if the rows are in order."
-        )
-    n_lost = int((~whole).sum())
-    return _Places(group[whole], start[whole], first[whole], n_lost)
-
-
-def _usual_step(recording: _Recording) -> str:
-    regular = ~recording.broken
-    regular[recording.offsets[:-1]] = False  # the first row of a group comes after no other
-    at = int(np.argmax(regular))
-    step = recording.times.iloc[at] - recording.times.iloc[at - 1]
-    return f"The usual step is {step}, and {plural(int(recording.broken.sum()), 'step')} differ."
-
-
-def _index_of(
-    recording: _Recording,
-    places: _Places,
-    labels: pd.Index,
-    length: int,
-    horizon: int | None,
-    *,
-    has_target: bool,
-) -> pd.DataFrame:
-    end = places.start + length - 1
-    target_start = end
-    if has_target and horizon != 0:
-        target_start = places.first if horizon is None else end + 1
-    positions = {
-        "start": places.first,
-        "end": end,
-        "target_start": target_start,
-        "target_end": end + (horizon or 0),
-    }
-    times = {name: recording.times.array.take(at) for name, at in positions.items()}
-    return pd.DataFrame({"group": labels.array, **times})
 
 
 def _read_moment(moment: Any, steps: pd.Series) -> Any:
@@ -624,200 +354,3 @@ def _read_moment(moment: Any, steps: pd.Series) -> Any:
             f"{moment!r}."
         )
     return found
-
-
-# -- channels -------------------------------------------------------------------------------
-
-
-def _read_channels(
-    table: Table,
-    names: list[Any],
-    categories: Mapping[Any, Sequence[Any]] | Windows | None,
-    order: NDArray[np.int64],
-) -> tuple[NDArray[Any], dict[Any, list[Any]]]:
-    """Channels as numbers (C, N), in order, and the categories of those that are codes."""
-    known: Mapping[Any, Sequence[Any]] = {}
-    if categories is not None:
-        known = categories.categories if isinstance(categories, Windows) else categories
-    numeric: set[Any] = set()
-    if isinstance(categories, Windows):
-        numeric = set(categories.channels) - set(known)
-    columns = {name: table[name] for name in names}
-    contents = {name: _content(column, "channel") for name, column in columns.items()}
-    numbers = [name for name in names if contents[name] == "number" and name not in known]
-    small = bool(numbers) and all(columns[name].dtype == np.float32 for name in numbers)
-
-    levels: dict[Any, list[Any]] = {}
-    rows: dict[Any, NDArray[Any]] = {}
-    for name, column in columns.items():
-        if name in numbers:
-            rows[name] = _finite_numbers(column)
-            continue
-        if name in numeric:
-            raise DataError(
-                f"Expected numbers in {name!r}, as in the windows given as categories=. Got "
-                f"{column.dtype} values. Convert it with pandas.to_numeric, or make a category of "
-                "it in the training data, too."
-            )
-        rows[name], levels[name] = _encode(column, contents[name], known.get(name))
-    small &= all(len(values) < _LARGEST_FLOAT32_CODE for values in levels.values())
-    steps = np.empty((len(names), len(order)), np.float32 if small else np.float64)
-    for c, name in enumerate(names):
-        steps[c] = rows.pop(name)[order]
-    return steps, levels
-
-
-def _content(column: pd.Series, what: str) -> Content:
-    """What a channel or target holds.
-
-    Raises
-    ------
-    DataError
-        Times, objects of mixed kinds, complex numbers, histories.
-    """
-    types, dtype = pd.api.types, column.dtype
-    inferred = ""
-    if types.is_object_dtype(dtype):
-        inferred = types.infer_dtype(column, skipna=True)
-    if isinstance(dtype, pd.CategoricalDtype):
-        return "category"
-    if types.is_bool_dtype(dtype) or inferred == "boolean":
-        return "bool"
-    if inferred == "string" or (not inferred and types.is_string_dtype(dtype)):
-        return "text"
-    real = types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
-    if real or inferred in _NUMBERS:
-        return "number"
-    is_time = types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype)
-    if is_time or isinstance(dtype, pd.PeriodDtype) or inferred in _TIMES:
-        remedy = "Turn it into numbers with TimeEmbedder first"
-    elif inferred.startswith("mixed"):
-        remedy = "Convert it to one kind, for example with .astype(str)"
-    else:
-        remedy = "Convert it first"
-    kind = "mixed" if inferred.startswith("mixed") else inferred or dtype
-    raise DataError(
-        f"Expected numbers, text, bools or categories in the {what} {column.name!r}. Got {kind} "
-        f"values. {remedy}, or leave it out with {what}{'s=[...]' if what == 'channel' else '='}."
-    )
-
-
-def _finite_numbers(column: pd.Series) -> NDArray[Any]:
-    """Numbers as float64, or float32 where they are, NaN where missing."""
-    if column.dtype == np.float32:
-        numbers = column.to_numpy()
-    else:
-        numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if (infinite := np.isinf(numbers)).any():
-        raise DataError(_infinite(column, infinite))
-    return numbers
-
-
-def _infinite(column: pd.Series, infinite: NDArray[np.bool_]) -> str:
-    return (
-        f"Expected finite numbers in {column.name!r}. Got "
-        f"{plural(int(infinite.sum()), 'infinite one')} ({labels_where(column, infinite)}). "
-        "Correct them, or set them to NaN where they are not known."
-    )
-
-
-def _encode(
-    column: pd.Series, content: Content, known: Sequence[Any] | None
-) -> tuple[NDArray[np.float64], list[Any]]:
-    """Codes of categories, NaN where missing, and their values."""
-    ids: NDArray[Any]
-    if content == "category":
-        labels = column.cat.categories
-        ids = column.cat.codes.to_numpy()
-        if known is not None:  # categories that no row has are no news
-            ids, labels = drop_unused(ids.astype(np.int64), labels)
-    else:
-        ids, found = pd.factorize(column)
-        labels = pd.Index(found)
-        if content == "bool" and known is None:
-            known = [False, True]
-    present = labels.tolist()
-    values = [] if known is None else list(known)
-    code = {value: position for position, value in enumerate(values)}
-    if len(code) < len(values):
-        raise DataError(
-            f"Expected categories of {column.name!r} that differ. Got {len(values)} values, "
-            f"{len(code)} of them different: {values[:10]}."
-        )
-    fresh = [value for value in present if value not in code]
-    if content != "category":
-        fresh.sort()
-    code.update((value, len(values) + position) for position, value in enumerate(fresh))
-    codes = np.array([*(code[value] for value in present), np.nan])
-    return codes[ids], values + fresh
-
-
-# -- targets --------------------------------------------------------------------------------
-
-
-def _read_targets(table: Table, names: list[Any], order: NDArray[np.int64]) -> NDArray[Any] | None:
-    """Targets (N, k) in order: numbers, bools, or objects with None where missing."""
-    if not names:
-        return None
-    columns = [_read_target(table[table.find("target", name)]) for name in names]
-    kinds = {column.dtype.kind in "fiu" for column in columns}
-    if len(kinds) > 1:
-        raise DataError(
-            f"Expected target columns of one kind, numbers or classes. Got both in {names}. "
-            "Predict them with one estimator each."
-        )
-    return np.stack(columns, axis=1)[order]
-
-
-def _read_target(column: pd.Series) -> NDArray[Any]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.dtype.categories.dtype)
-    content = _content(column, "target")
-    missing = column.isna().to_numpy()
-    if content == "number":
-        if pd.api.types.infer_dtype(column) == "integer" and not missing.any():
-            return column.to_numpy(dtype=np.int64)
-        return _finite_numbers(column).astype(np.float64)
-    if content == "bool" and not missing.any():
-        return column.to_numpy(dtype=bool)
-    labels = column.to_numpy(dtype=object, copy=True)
-    labels[missing] = None
-    return labels
-
-
-# -- windows out of steps -------------------------------------------------------------------
-
-
-def _gather_steps(steps: NDArray[Any], places: _Places, length: int) -> NDArray[Any]:
-    """Steps (C, N) as windows (n, C, length), NaN where there is no step."""
-    start, padding = places.start, places.padding
-    if padding.any():  # room for windows that start before the first step of all
-        steps = np.pad(steps, ((0, 0), (length, 0)))
-        start = start + length
-    view = sliding_window_view(steps, length, axis=1)  # (C, N - length + 1, length)
-    X = np.empty((len(start), len(steps), length), steps.dtype)
-    for c in range(len(steps)):
-        X[:, c] = view[c][start]
-    padded = np.flatnonzero(padding)
-    if len(padded):
-        absent = np.arange(length) < padding[padded, np.newaxis, np.newaxis]
-        X[padded] = np.where(absent, np.nan, X[padded])
-    return X
-
-
-def _gather_targets(
-    answers: NDArray[Any], places: _Places, length: int, horizon: int | None
-) -> NDArray[Any]:
-    """Targets (N, k) of windows: (n, k), (n, horizon, k), or (n, length, k)."""
-    if horizon == 0:
-        return answers[places.start + length - 1]
-    if horizon is not None:
-        return answers[(places.start + length)[:, np.newaxis] + np.arange(horizon)]
-    at = places.start[:, np.newaxis] + np.arange(length)
-    y = answers[np.maximum(at, places.first[:, np.newaxis])]
-    absent = at < places.first[:, np.newaxis]
-    if not absent.any():
-        return y
-    y = y.astype(np.float64 if y.dtype.kind in "fiu" else object)
-    y[absent] = np.nan if y.dtype.kind == "f" else None
-    return y

@@ -38,6 +38,9 @@ NETWORK: dict[str, tuple[Any, Any]] = {
     "patching": (3, "both"),
     "time_encoding": (None, "fourier"),
     "n_windows": ("16", 0),
+    "categorical_features": (3, ["no_such_channel"]),
+    "patch_length": ("8", [4, 0]),
+    "per_step": (None, "always"),
     "max_feature_patches": (1.5, 0),
     "code_dropout": (None, 0.9),
     "window_dropout": ("0.3", -0.1),
@@ -72,6 +75,7 @@ SUPERVISED: dict[str, tuple[Any, Any]] = {
 
 # What pretraining has no use for.
 NOT_OF_THE_ENCODER = {
+    "per_step",
     "code_dropout",
     "window_dropout",
     "early_stopping",

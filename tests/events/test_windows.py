@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def numbered(sizes: list[int], gaps: set[int] = frozenset()) -> pd.DataFrame:
     return rows
 
 
-def naive_windows(frame, length, stride, horizon, short):
+def naive_windows(frame, length, stride, horizon, min_length):
     """Windows one by one: rows of X, rows of y, and how many straddle a gap."""
     ahead = horizon or 0
     steps = [
@@ -61,11 +62,9 @@ def naive_windows(frame, length, stride, horizon, short):
         rows, times = part["value"].tolist(), part["time"].tolist()
         ends = []
         end = len(rows) - ahead
-        while end - length >= 0:
+        while end - min_length >= 0:
             ends.insert(0, end)
             end -= stride
-        if not ends and short == "pad" and len(rows) > ahead:
-            ends = [len(rows) - ahead]
         for end in ends:
             begin = max(end - length, 0)
             inside = times[begin : end + ahead]
@@ -91,22 +90,23 @@ def naive_windows(frame, length, stride, horizon, short):
     length=st.integers(1, 6),
     stride=st.integers(1, 5),
     horizon=st.sampled_from([0, 1, 3, None]),
-    short=st.sampled_from(["drop", "pad"]),
+    min_length=st.integers(1, 6),
     seed=st.integers(0, 99),
 )
 def test_agrees_with_cutting_one_window_at_a_time(
-    sizes, gaps, length, stride, horizon, short, seed
+    sizes, gaps, length, stride, horizon, min_length, seed
 ):
     frame = numbered(sizes, gaps)
     frame["seen"] = frame["value"]
     shuffled = frame.sample(frac=1.0, random_state=seed)
-    X, y, lost = naive_windows(shuffled, length, stride, horizon, short)
+    min_length = min(min_length, length)
+    X, y, lost = naive_windows(shuffled, length, stride, horizon, min_length)
     arguments = {
         "group": "group",
         "time": "time",
         "target": "value",
         "horizon": horizon,
-        "short": short,
+        "min_length": min_length,
         "channels": ["seen"],
     }
     if not X:
@@ -118,6 +118,9 @@ def test_agrees_with_cutting_one_window_at_a_time(
 
     np.testing.assert_array_equal(windows.X[:, 0], X)
     np.testing.assert_array_equal(windows.y, y)
+    assert windows.lengths.tolist() == (~np.isnan(windows.X[:, 0])).sum(axis=1).tolist()
+    for series, window in zip(windows.series(), X, strict=True):
+        assert series[0].tolist() == [value for value in window if not np.isnan(value)]
     assert windows.n_lost == lost
     assert len(windows) == len(X) == len(windows.groups) == len(windows.index)
     # Values are numbers of rows: no window shares groups, and every target comes after it.
@@ -173,13 +176,7 @@ def test_without_a_group_there_is_one_recording():
     assert windows.X[:, 0].tolist() == [[0, 1, 2], [2, 3, 4], [4, 5, 6]]
     assert windows.y is None
     assert windows.groups.tolist() == [0, 0, 0]
-    assert windows.index.columns.tolist() == [
-        "group",
-        "start",
-        "end",
-        "target_start",
-        "target_end",
-    ]
+    assert [*windows.index] == ["group", "start", "end", "target_start", "target_end"]
     assert windows.index["start"].tolist() == [0, 2, 4]
     assert windows.index["target_end"].tolist() == windows.index["end"].tolist() == [2, 4, 6]
 
@@ -220,15 +217,16 @@ def test_the_input_is_left_alone(rooms):
     pd.testing.assert_frame_equal(rooms, before)
 
 
-def test_there_is_no_python_loop_over_rows_or_windows(monkeypatch):
-    """However many windows: the same lines of the module run equally often."""
+def test_there_is_no_python_loop_over_rows_or_windows():
+    """However many windows: the same lines of tawt_sklearn.events run equally often."""
+    folder = Path(module.__file__).parent
 
     def lines_run(n_rows: int) -> int:
         count = 0
 
         def tracer(frame, event, _):
             nonlocal count
-            if frame.f_code.co_filename != module.__file__:
+            if Path(frame.f_code.co_filename).parent != folder:
                 return None
             count += event == "line"
             return tracer
@@ -370,23 +368,14 @@ def test_single_steps_have_no_gaps():
 # -- short groups ---------------------------------------------------------------------------
 
 
-def test_short_groups_are_dropped_or_padded():
-    frame = numbered([2, 5])
-    arguments = {"group": "group", "time": "time", "channels": ["value"]}
-    assert sliding_windows(frame, 4, 4, **arguments).groups.tolist() == [1]
-    padded = sliding_windows(frame, 4, 4, short="pad", **arguments)
-    np.testing.assert_array_equal(padded.X[:, 0], [[np.nan, np.nan, 0, 1], [3, 4, 5, 6]])
-    assert padded.index["start"].tolist() == [0, 3]
-
-
-def test_padding_leaves_room_for_the_targets_and_needs_one_step_before_them():
-    frame = numbered([2, 3, 9])
-    windows = sliding_windows(
-        frame, 4, 9, group="group", time="time", target="value", horizon=2, short="pad"
-    )
+def test_windows_may_begin_before_their_group_does():
+    arguments = {"group": "group", "time": "time", "target": "value", "horizon": 2}
+    windows = sliding_windows(numbered([2, 3, 9]), 4, 9, min_length=1, **arguments)
     assert windows.groups.tolist() == [1, 2]
-    np.testing.assert_array_equal(windows.X[0, 0], [np.nan, np.nan, np.nan, 2])
+    np.testing.assert_array_equal(windows.X[:, 0], [[np.nan, np.nan, np.nan, 2], [8, 9, 10, 11]])
     assert windows.y.tolist() == [[3, 4], [12, 13]]
+    assert windows.index["start"].tolist() == [2, 8]
+    assert sliding_windows(numbered([2, 3, 9]), 4, 9, **arguments).groups.tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -401,11 +390,11 @@ def test_padding_leaves_room_for_the_targets_and_needs_one_step_before_them():
 )
 def test_padding_of_a_target_for_every_step(target, dtype, missing):
     frame = pd.DataFrame({"x": [1.0, 2.0], "y": target})
-    y = sliding_windows(frame, 3, target="y", horizon=None, short="pad").y
+    y = sliding_windows(frame, 3, target="y", horizon=None, min_length=2).y
     assert y.dtype == dtype
     assert y[0, 0] is None if missing is None else np.isnan(y[0, 0])
     assert y[0, 1:].tolist() == target.tolist()
-    whole = sliding_windows(frame, 2, target="y", horizon=None, short="pad").y
+    whole = sliding_windows(frame, 2, target="y", horizon=None).y
     assert whole.tolist() == [target.tolist()]
     assert whole.dtype == (object if target.dtype.kind == "U" else target.dtype)
 
@@ -447,24 +436,24 @@ def test_test_data_get_the_codes_of_the_training_data_and_new_values_the_next_on
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "known", "codes", "categories"),
     [
-        pd.Categorical(["b", "n", "a"], ["unused", "n", "b", "a"]),
-        ["b", "n", "a"],
-        np.array(["b", "n", "a"], object),
+        (["b", "n", "a"], ["a", "b"], [1, 2, 0], ["a", "b", "n"]),
+        (np.array(["b", "n", "a"], object), ["a", "b"], [1, 2, 0], ["a", "b", "n"]),
+        (
+            pd.Categorical(["b", "n", "a"], ["unused", "n", "b", "a"]),
+            ["a", "b"],
+            [1, 2, 0],
+            ["a", "b", "n"],
+        ),
+        ([7, 5, 6], np.array([5, 7]), [1, 0, 2], [5, 7, 6]),
     ],
 )
-def test_known_categories_go_before_the_order_of_the_column(values):
-    windows = sliding_windows(pd.DataFrame({"x": values}), 3, categories={"x": ["a", "b"]})
-    assert windows.X.tolist() == [[[1, 2, 0]]]
-    assert windows.categories == {"x": ["a", "b", "n"]}
-
-
-def test_numbers_can_be_known_categories():
-    frame = pd.DataFrame({"x": [7, 5, 7, 6]})
-    windows = sliding_windows(frame, 4, categories={"x": np.array([5, 7])})
-    assert windows.X.tolist() == [[[1, 0, 1, 2]]]
+def test_known_categories_go_before_the_order_of_the_column(values, known, codes, categories):
+    windows = sliding_windows(pd.DataFrame({"x": values}), 3, categories={"x": known})
+    assert windows.X.tolist() == [[codes]]
     assert windows.categorical_features == [0]
+    assert windows.categories == {"x": categories}
 
 
 def test_text_in_a_channel_of_numbers_is_refused():
@@ -545,41 +534,28 @@ def test_windows_without_targets_are_split_by_their_last_step():
     assert after.index["end"].tolist() == [3, 4]
 
 
+DAYS = pd.date_range("2020-01-01", periods=5)
+
+
 @pytest.mark.parametrize(
-    "moment",
+    ("times", "moment"),
     [
-        "2020-01-03",
-        pd.Timestamp("2020-01-03"),
-        dt.datetime(2020, 1, 3),
-        dt.date(2020, 1, 3),
-        np.datetime64("2020-01-03"),
+        (DAYS, "2020-01-03"),
+        (DAYS, pd.Timestamp("2020-01-03")),
+        (DAYS, dt.datetime(2020, 1, 3)),
+        (DAYS, dt.date(2020, 1, 3)),
+        (DAYS, np.datetime64("2020-01-03")),
+        (DAYS.tz_localize("Europe/Vienna"), pd.Timestamp("2020-01-02 23:00", tz="UTC")),
+        (DAYS - DAYS[0], dt.timedelta(days=2)),
+        (pd.array(np.arange(5), dtype="Int64"), 2),
     ],
 )
-def test_moments_of_datetimes(moment):
-    frame = pd.DataFrame({"x": np.arange(5.0), "t": pd.date_range("2020-01-01", periods=5)})
+def test_moments_of_the_clock_of_the_times(times, moment):
+    frame = pd.DataFrame({"x": np.arange(5.0), "t": times})
     before, after = sliding_windows(frame, 1, time="t").split_at(moment)
     assert (len(before), len(after)) == (2, 3)
     # An empty side can be split, too.
     assert [len(side) for side in before.take([]).split_at(moment)] == [0, 0]
-
-
-def test_moments_of_zones_and_time_differences():
-    frame = pd.DataFrame(
-        {
-            "x": np.arange(5.0),
-            "zoned": pd.date_range("2020-01-01", periods=5, tz="Europe/Vienna"),
-            "delta": pd.to_timedelta(np.arange(5), unit="D"),
-            "whole": pd.array(np.arange(5), dtype="Int64"),
-        }
-    )
-    moments = {
-        "zoned": pd.Timestamp("2020-01-02 23:00", tz="UTC"),
-        "delta": dt.timedelta(days=2),
-        "whole": 2,
-    }
-    for time, moment in moments.items():
-        before, after = sliding_windows(frame, 1, time=time, channels=["x"]).split_at(moment)
-        assert (len(before), len(after)) == (2, 3), time
 
 
 @pytest.mark.parametrize(
@@ -666,7 +642,8 @@ def test_groups_of_any_kind_go_into_a_group_k_fold(dtype):
         ({"horizon": 2}, r"Expected a target to predict with horizon=2. Got target=None"),
         ({"horizon": None}, "Expected a target"),
         ({"horizon": 1, "target": []}, "Expected a target"),
-        ({"short": "cut"}, r"Expected short to be one of \('drop', 'pad'\). Got 'cut'"),
+        ({"min_length": 3}, "Expected min_length up to length=2. Got 3"),
+        ({"min_length": 0}, "Expected min_length"),
         (
             {"group": "flat"},
             r"Expected a column 'flat' \(group=\) in frame. Got the columns 'room'",
@@ -689,10 +666,13 @@ def test_groups_of_any_kind_go_into_a_group_k_fold(dtype):
         ({"target": ["temp", "door"], "horizon": 1}, "Expected target columns of one kind"),
         ({"categories": [["a"]]}, "Expected categories to be a dictionary.*Got list"),
         ({"categories": {"door": ["o", "o"]}}, "categories of 'door' that differ. Got 2 values, 1"),
-        ({"length": 7}, r"the 7 steps of a window. Got 2 groups, the longest with 6 steps"),
-        ({"length": 7}, r"Use a smaller length or horizon, or pad"),
         (
-            {"length": 2, "horizon": 6, "target": "temp", "short": "pad"},
+            {"length": 7},
+            r"the 7 steps of a window. Got 2 groups, the longest with 6 steps. Use a smaller "
+            r"length or horizon, or take shorter histories",
+        ),
+        (
+            {"length": 2, "horizon": 6, "target": "temp", "min_length": 1},
             r"and 6 steps after it. Got 2 groups, the longest with 6 steps. Use a smaller length "
             r"or horizon\.$",
         ),
@@ -703,17 +683,14 @@ def test_arguments_that_do_not_fit(rooms, arguments, message):
         sliding_windows(rooms, **{"length": 2, "group": "room", "time": "hour", **arguments})
 
 
-def test_what_is_no_table_or_an_empty_one(rooms):
-    with pytest.raises(DataError, match=r"Expected frame to be a table.*Got ndarray"):
-        sliding_windows(np.zeros((3, 2)), 2)
-    with pytest.raises(DataError, match="Expected a frame with one row per step. Got one without"):
-        sliding_windows(rooms.iloc[:0], 2)
-
-
-def test_a_repeated_column(rooms):
-    twice = pd.concat([rooms, rooms[["temp"]]], axis=1)
-    with pytest.raises(DataError, match="Expected one column 'temp' in frame. Got 2"):
-        sliding_windows(twice, 2, group="room")
+def test_what_is_no_table_an_empty_one_or_one_with_a_column_twice(rooms):
+    for frame, message in (
+        (np.zeros((3, 2)), r"Expected frame to be a table.*Got ndarray"),
+        (rooms.iloc[:0], "Expected a frame with one row per step. Got one without"),
+        (pd.concat([rooms, rooms[["temp"]]], axis=1), "one column 'temp' in frame. Got 2"),
+    ):
+        with pytest.raises(DataError, match=message):
+            sliding_windows(frame, 2)
 
 
 @pytest.mark.parametrize(("role", "column"), [("group", "room"), ("time", "hour")])
@@ -736,19 +713,16 @@ def test_several_rows_of_a_group_and_time(rooms):
         sliding_windows(rooms, 2, time="hour", channels=["temp"])
 
 
-@pytest.mark.parametrize("target", [None, "temp"])
-def test_infinite_numbers(rooms, target):
+@pytest.mark.parametrize("arguments", [{}, {"target": "temp"}, {"time": "temp"}])
+def test_infinite_numbers(rooms, arguments):
     rooms.loc[[2, 5], "temp"] = [np.inf, -np.inf]
     with pytest.raises(
         DataError, match=r"Expected finite numbers in 'temp'. Got 2 infinite ones \(rows 2, 5\)"
     ):
-        sliding_windows(rooms, 2, group="room", target=target)
-
-
-def test_infinite_times(rooms):
-    rooms["hour"] = rooms["hour"].where(rooms["hour"] < 5, np.inf)
-    with pytest.raises(DataError, match=r"finite numbers in 'hour'. Got 1 infinite one \(row 5\)"):
-        sliding_windows(rooms, 2, group="room", time="hour")
+        sliding_windows(rooms, 2, group="room", **arguments)
+    rooms.loc[5, "temp"] = 5
+    with pytest.raises(DataError, match=r"'temp'. Got 1 infinite one \(row 2\)"):
+        sliding_windows(rooms, 2, group="room", **arguments)
 
 
 @pytest.mark.parametrize(
@@ -812,11 +786,15 @@ def test_all_windows_lost():
 # -- real data ------------------------------------------------------------------------------
 
 
-def test_beijing_air(data_home):
-    path = data_home / "beijing_air" / "beijing_air.parquet"
+def read_real(data_home: Path, name: str) -> pd.DataFrame:
+    path = data_home / name / f"{name}.parquet"
     if not path.is_file():
         pytest.skip(f"no real data: {path} is missing")
-    frame = pd.read_parquet(path)
+    return pd.read_parquet(path)
+
+
+def test_beijing_air(data_home):
+    frame = read_real(data_home, "beijing_air")
 
     windows = sliding_windows(
         frame, 72, 24, group="station", time="time", target="PM2.5", horizon=24
@@ -848,10 +826,7 @@ def test_beijing_air(data_home):
 
 
 def test_cmapss(data_home):
-    path = data_home / "cmapss" / "cmapss.parquet"
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} is missing")
-    frame = pd.read_parquet(path)
+    frame = read_real(data_home, "cmapss")
     names = ["subset", "split", "unit"]
     engines = frame.groupby(names, observed=True)
     frame = frame.assign(engine=engines.ngroup()).drop(columns=names)
@@ -859,7 +834,7 @@ def test_cmapss(data_home):
     lengths = frame["engine"].value_counts()
 
     every = sliding_windows(frame, 30, **arguments)
-    last = sliding_windows(frame, 50, 10_000, short="pad", **arguments)
+    last = sliding_windows(frame, 50, 10_000, min_length=1, **arguments)
 
     assert every.X.shape == ((lengths - 29).clip(0).sum(), 24, 30)
     assert every.y.dtype == np.int64
