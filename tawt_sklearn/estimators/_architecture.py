@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from sklearn.base import clone
+
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
+from tawt_sklearn.nn.time import Waves
+from tawt_sklearn.tokens.embedder import TimeEmbedder
+from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.panels import PanelDataset
 
 
 def architecture(estimator: Any, preparation: Preparation | PanelPreparation) -> dict[str, Any]:
@@ -18,5 +25,23 @@ def architecture(estimator: Any, preparation: Preparation | PanelPreparation) ->
         "dropout": estimator.dropout,
         "max_feature_patches": estimator.max_feature_patches,
         "patching": estimator.patching,
-        "learned_time": estimator.time_encoding == "time2vec",
+        "learned_time": _method(estimator.time_encoding) == "time2vec",
     }
+
+
+def _method(time_encoding: str | TimeEmbedder) -> str:
+    return time_encoding if isinstance(time_encoding, str) else time_encoding.method
+
+
+def learn_waves(estimator: Any, data: EventDataset | PanelDataset) -> Waves | None:
+    """Frequencies and phases of the estimator's TimeEmbedder, fitted on the times of the data."""
+    if isinstance(estimator.time_encoding, str):
+        return None
+    embedder = clone(estimator.time_encoding).set_params(unit=None, indicators="missing-only")
+    embedder.fit(data.times().reshape(-1, 1))
+    frequency = embedder.frequencies_[0]
+    if embedder.method == "sinusoidal":
+        frequency, phase = np.repeat(frequency, 2), np.tile([0.0, np.pi / 2], len(frequency))
+    else:
+        phase = embedder.phases_[0]
+    return tuple(frequency.tolist()), tuple(phase.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
+from tawt_sklearn.estimators._architecture import learn_waves
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.content import mix_hashes
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.training.dataset import label_hashes
+from tawt_sklearn.training.dataset import EventDataset, label_hashes
+from tawt_sklearn.training.panels import PanelDataset
 
 Rows = pd.DataFrame | Panel
 """What ``X`` becomes at the door: a frame of histories, or a panel."""
@@ -295,10 +298,25 @@ def distinct_rows(
 
 def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any, Any]:
     """Everything that is learned before the network, and the data set of the same rows."""
+    preparation: Preparation | PanelPreparation
+    data: EventDataset | PanelDataset
     if isinstance(rows, Panel):
-        return PanelPreparation.fit(
+        preparation, data = PanelPreparation.fit(
             rows, estimator.categorical_features, estimator.n_windows, estimator.patch_length, form
         )
+    else:
+        _refuse_of_panels(estimator)
+        preparation, data = Preparation.fit(rows, sequencer, estimator.n_windows, form)
+    return replace(preparation, waves=learn_waves(estimator, data)), data
+
+
+def _refuse_of_panels(estimator: Any) -> None:
+    """Parameters that mean nothing for event histories.
+
+    Raises
+    ------
+    ValueError
+    """
     for name in ("categorical_features", "patch_length"):
         if getattr(estimator, name) is not None:
             raise ValueError(
@@ -306,4 +324,3 @@ def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any
                 f"{getattr(estimator, name)!r}. Texts of events are categories by themselves, and "
                 "n_windows says how many windows of time there are."
             )
-    return Preparation.fit(rows, sequencer, estimator.n_windows, form)

@@ -15,6 +15,7 @@ from tawt_sklearn.estimators._preparation import FORMS, Form
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, DataWarning
 from tawt_sklearn.nn.panel_patching import PanelShape, Strides
+from tawt_sklearn.nn.time import Waves
 from tawt_sklearn.tokens._output import warn_counted
 from tawt_sklearn.tokens.levels import (
     FIRST_CODE,
@@ -58,6 +59,8 @@ class PanelPreparation:
         Patches that were asked for.
     form : {"series", "panel"}
         What ``X`` was: numbers (n, n_timepoints), or a panel (n, n_channels, n_timepoints).
+    waves : Waves, optional
+        Frequencies and phases of a TimeEmbedder, which the time encoding starts from.
     """
 
     center: NDArray[np.float64]
@@ -70,6 +73,7 @@ class PanelPreparation:
     categorical_features: tuple | None
     n_windows: int
     form: Form
+    waves: Waves | None = None
 
     @classmethod
     def fit(
@@ -121,6 +125,7 @@ class PanelPreparation:
             "n_static_numeric": 0,
             "static_cardinalities": (),
             "panel": shape,
+            "waves": self.waves,
         }
 
     @property

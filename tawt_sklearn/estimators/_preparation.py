@@ -15,6 +15,7 @@ from sklearn.base import clone
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import find_events
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.nn.time import Waves
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.tokens.statics import StaticEncoder
 from tawt_sklearn.tokens.vocabulary import Vocabulary
@@ -47,6 +48,8 @@ class Preparation:
     form : {"events", "series", "panel"}
         What ``X`` was: histories, numbers (n, n_timepoints), or a panel
         (n, n_channels, n_timepoints).
+    waves : Waves, optional
+        Frequencies and phases of a TimeEmbedder, which the time encoding starts from.
     """
 
     events_name: Hashable
@@ -56,6 +59,7 @@ class Preparation:
     grid: TimeGrid
     n_windows: int
     form: Form
+    waves: Waves | None = None
 
     @classmethod
     def fit(
@@ -111,6 +115,7 @@ class Preparation:
             "horizon": self.grid.horizon,
             "n_static_numeric": self.statics.n_numeric_,
             "static_cardinalities": tuple(self.statics.cardinalities_),
+            "waves": self.waves,
         }
 
     @property

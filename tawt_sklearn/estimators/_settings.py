@@ -13,6 +13,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import Callback
 
+from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 
 CONSTRAINTS: dict[str, Any] = {
@@ -21,7 +22,7 @@ CONSTRAINTS: dict[str, Any] = {
     "n_heads": [Interval(Integral, 1, None, closed="left")],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "patching": [StrOptions({"dual", "time", "feature"})],
-    "time_encoding": [StrOptions({"time2vec", "sinusoidal"})],
+    "time_encoding": [StrOptions({"time2vec", "sinusoidal"}), TimeEmbedder],
     "n_windows": [Interval(Integral, 1, None, closed="left")],
     "categorical_features": ["array-like", None],
     "per_step": [StrOptions({"auto"}), "boolean"],
@@ -89,6 +90,21 @@ def check_settings(estimator: Any) -> None:
             f"Expected d_model to be a multiple of n_heads. Got d_model={estimator.d_model} and "
             f"n_heads={estimator.n_heads}."
         )
+    embedder = estimator.time_encoding
+    if isinstance(embedder, TimeEmbedder):
+        embedder._validate_params()  # which the check of our own parameters switches off
+        if embedder.method not in ("time2vec", "sinusoidal"):
+            raise ValueError(
+                'Expected a TimeEmbedder as time_encoding to have method="time2vec" or '
+                f'"sinusoidal". Got {embedder.method!r}. Put it before this estimator in a '
+                "Pipeline: it adds features to panels and to event histories."
+            )
+        n_waves = embedder.n_frequencies * (2 if embedder.method == "sinusoidal" else 1)
+        if n_waves > estimator.d_model - 1:
+            raise ValueError(
+                f"Expected time_encoding with up to d_model - 1 = {estimator.d_model - 1} waves. "
+                f"Got {n_waves}. Lower its n_frequencies."
+            )
     if np.ndim(estimator.patch_length):
         lengths = list(estimator.patch_length)
         if not lengths or not all(isinstance(n, Integral) and n >= 1 for n in lengths):

@@ -28,6 +28,7 @@ from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.labels import classes_of, indicators, one_label
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
+from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.net import EventNet
@@ -54,8 +55,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Dropout on residual branches and, half as much again, in the head.
     patching : {"dual", "time", "feature"}, default="dual"
         Tokens for codes and for windows of time, or only one of the two.
-    time_encoding : {"time2vec", "sinusoidal"}, default="time2vec"
-        Sines of learned or of fixed frequency for the time of a window.
+    time_encoding : {"time2vec", "sinusoidal"} or TimeEmbedder, default="time2vec"
+        Sines of learned or of fixed frequency for the time of a window; a TimeEmbedder with one of
+        these methods chooses the frequencies that they start from.
     n_windows : int, default=16
         Windows of time, each with about as many training events.
     categorical_features : array-like of int or of bool, default=None
@@ -202,7 +204,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         n_heads: int = 4,
         dropout: float = 0.2,
         patching: str = "dual",
-        time_encoding: str = "time2vec",
+        time_encoding: str | TimeEmbedder = "time2vec",
         n_windows: int = 16,
         categorical_features: Any = None,
         patch_length: Any = None,

@@ -34,6 +34,7 @@ from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
 from tawt_sklearn.objectives.pretraining import mixture
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
+from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import EventDataset
 from tawt_sklearn.training.device import resolve_device
@@ -206,7 +207,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         n_heads: int = 4,
         dropout: float = 0.1,
         patching: str = "dual",
-        time_encoding: str = "time2vec",
+        time_encoding: str | TimeEmbedder = "time2vec",
         n_windows: int = 16,
         categorical_features: Any = None,
         patch_length: Any = None,

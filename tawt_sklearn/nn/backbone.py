@@ -14,6 +14,7 @@ from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.panel_patching import ChannelPatches, PanelShape, TemporalStrides
 from tawt_sklearn.nn.patching import FeaturePatches, Patches, Places, TemporalPatches
 from tawt_sklearn.nn.static import StaticTokens
+from tawt_sklearn.nn.time import Waves
 
 Patching = Literal["dual", "time", "feature"]
 
@@ -121,6 +122,8 @@ class DualPatchBackbone(nn.Module):
         came later takes part only where it occurs, so that nothing changes where it does not.
     panel : PanelShape, optional
         Makes the patches those of panels: the codes are channels, the windows strides.
+    waves : Waves, optional
+        Frequencies and phases that the time encoding starts from.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class DualPatchBackbone(nn.Module):
         learned_time: bool = True,
         n_fixed_codes: int | None = None,
         panel: PanelShape | None = None,
+        waves: Waves | None = None,
     ) -> None:
         super().__init__()
         most = max_feature_patches if panel is None else n_codes
@@ -159,9 +163,9 @@ class DualPatchBackbone(nn.Module):
             )
         if patching in ("dual", "time"):
             self.temporal_patches = (
-                TemporalPatches(n_codes, n_categories, d_model, edges, horizon, learned_time)
+                TemporalPatches(n_codes, n_categories, d_model, edges, horizon, learned_time, waves)
                 if panel is None
-                else TemporalStrides(n_codes, panel, d_model, horizon, learned_time)
+                else TemporalStrides(n_codes, panel, d_model, horizon, learned_time, waves)
             )
         self.blocks = nn.ModuleList(
             Block(d_model, n_heads, d_feedforward, dropout) for _ in range(n_layers)

@@ -19,7 +19,7 @@ from tawt_sklearn.nn.panel_statistics import (
     panel_statistics,
 )
 from tawt_sklearn.nn.patching import Patches
-from tawt_sklearn.nn.time import Time2Vec
+from tawt_sklearn.nn.time import Time2Vec, Waves
 
 FINEST = 8
 """A stride of more steps than this is told in bins of several steps each."""
@@ -85,10 +85,17 @@ class TemporalStrides(nn.Module):
     d_model : int
     horizon : float
     learned_time : bool
+    waves : Waves, optional
     """
 
     def __init__(
-        self, n_channels: int, shape: PanelShape, d_model: int, horizon: float, learned_time: bool
+        self,
+        n_channels: int,
+        shape: PanelShape,
+        d_model: int,
+        horizon: float,
+        learned_time: bool,
+        waves: Waves | None = None,
     ) -> None:
         super().__init__()
         self.granularities = nn.ModuleList(
@@ -99,6 +106,7 @@ class TemporalStrides(nn.Module):
                 Strides.of(stride, length),
                 horizon,
                 learned_time,
+                waves,
             )
             for stride, length in shape.strides
         )
@@ -162,6 +170,7 @@ class StridedPatches(nn.Module):
         Steps of a typical series, less one.  As many places of patches as it takes have an
         embedding; older ones share the last.
     learned_time : bool
+    waves : Waves, optional
     """
 
     def __init__(
@@ -172,6 +181,7 @@ class StridedPatches(nn.Module):
         strides: Strides,
         horizon: float,
         learned_time: bool = True,
+        waves: Waves | None = None,
     ) -> None:
         super().__init__()
         self.strides = strides
@@ -179,9 +189,8 @@ class StridedPatches(nn.Module):
         self.features = StepFeatures(n_channels, cardinalities)
         taps = strides.length // strides.bin
         self.embed = nn.Linear(self.features.d_out * taps, d_model)
-        self.time_encoding = Time2Vec(
-            d_model, shortest=2.0 * strides.stride, longest=2 * horizon, learned=learned_time
-        )
+        shortest = 2.0 * strides.stride
+        self.time_encoding = Time2Vec(d_model, shortest, 2 * horizon, learned_time, waves)
         self.place = nn.Parameter(torch.randn(self.n_places, d_model) * 0.3)
         self.mix = nn.Sequential(
             nn.LayerNorm(d_model),

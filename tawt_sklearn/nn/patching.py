@@ -18,7 +18,7 @@ from tawt_sklearn.nn.statistics import (
     segment_statistics,
     segment_sum,
 )
-from tawt_sklearn.nn.time import Time2Vec
+from tawt_sklearn.nn.time import Time2Vec, Waves
 
 RECENT_SHARES = (1 / 2, 1 / 6)
 """The last half and the last sixth of the horizon have statistics of their own."""
@@ -240,6 +240,8 @@ class TemporalPatches(nn.Module):
         Inner borders of the windows, in time since the row's origin.
     learned_time : bool
         Whether the frequencies of the time encoding are learned.
+    waves : Waves, optional
+        What they start from.
     """
 
     edges: Tensor
@@ -252,6 +254,7 @@ class TemporalPatches(nn.Module):
         edges: Tensor,
         horizon: float,
         learned_time: bool = True,
+        waves: Waves | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("edges", edges.to(torch.float32))
@@ -260,9 +263,8 @@ class TemporalPatches(nn.Module):
         self.code = nn.Parameter(torch.randn(n_codes, VALUE_BASIS, d_model) * 0.3)
         if self.has_categories:
             self.category = nn.Parameter(torch.randn(n_categories + 1, d_model) * 0.3)
-        self.time_encoding = Time2Vec(
-            d_model, shortest=horizon / self.n_windows, longest=2 * horizon, learned=learned_time
-        )
+        shortest = horizon / self.n_windows
+        self.time_encoding = Time2Vec(d_model, shortest, 2 * horizon, learned_time, waves)
         self.place = nn.Parameter(torch.randn(self.n_windows, d_model) * 0.3)
         self.log_count = nn.Linear(1, d_model)
         self.mix = nn.Sequential(

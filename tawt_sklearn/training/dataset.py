@@ -105,11 +105,16 @@ class EventDataset(Dataset):
             static_category=torch.from_numpy(self.static_category[rows]),
         )
 
+    def times(self) -> NDArray[np.float64]:
+        """(E,) times of all events on the network's clock."""
+        lengths = np.diff(self.events.offsets)
+        return self.events.time - np.repeat(self.events.start + self.origin, lengths)
+
     def canonical_order(self) -> NDArray[np.int64]:
         """Order of the rows that depends on what the network sees of them alone, and on labels."""
         events, clock = self.events, self.events.start + self.origin
         since = events._replace(
-            time=events.time - np.repeat(clock, np.diff(events.offsets)),
+            time=self.times(),
             start=np.zeros(len(self)),
             end=events.end - clock,
         )

@@ -86,6 +86,10 @@ class PanelDataset(Dataset):
             time=torch.from_numpy(time[:, np.newaxis].astype(np.float32)),
         )
 
+    def times(self) -> NDArray[np.float64]:
+        """Numbers of the steps of the longest case, which all others have, too."""
+        return np.arange(self.n_steps, dtype=np.float64)
+
     def canonical_order(self) -> NDArray[np.int64]:
         """Order of the cases that depends on what the network sees of them alone, and on labels."""
         content = np.concatenate([self.number, self.category], axis=1, dtype=np.float64)
