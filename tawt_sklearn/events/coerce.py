@@ -10,6 +10,7 @@ import pandas as pd
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.events.history import EventHistory
 from tawt_sklearn.events.panels import panel_to_events, series_to_events
 from tawt_sklearn.events.structs import (
     first_present,
@@ -134,6 +135,31 @@ def is_object_table(X: Any) -> bool:
         and X.ndim == 2
         and any(is_nested(pd.Series(column)) for column in X.T)
     )
+
+
+def holds_events(X: Any) -> bool:
+    """Whether this holds histories of events, rather than numbers, a panel or a long table."""
+    if isinstance(X, EventsArray):
+        return True
+    if isinstance(X, pd.Series):
+        return isinstance(X.dtype, EventsDtype) or is_nested(X)
+    if isinstance(X, pd.DataFrame):
+        return bool(_event_columns(X)) or any(is_nested(X.iloc[:, k]) for k in range(X.shape[1]))
+    if library_of(X) in ("polars", "pyarrow"):
+        if hasattr(X, "dtype") or hasattr(X, "type"):  # a column
+            return is_nested(X)
+        if not (hasattr(X, "get_column") or hasattr(X, "column_names")):
+            return False
+        table = Table(X, what="X")
+        return any(is_nested(table.raw(name)) for name in table.names)
+    if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
+        return is_object_table(X)
+    if not isinstance(X, list | tuple | np.ndarray):
+        return False
+    example = first_present(X)
+    if isinstance(example, list | tuple):
+        return len(example) > 0 and isinstance(example[0], dict)
+    return isinstance(example, pd.DataFrame | EventHistory)
 
 
 def is_numbers(X: Any) -> bool:

@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.heads import LinearHead, PredictionHead
+from tawt_sklearn.nn.heads import LinearHead, PredictionHead, ShortWay
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
 from tawt_sklearn.nn.panel import PanelBatch
+from tawt_sklearn.nn.panel_patching import ChannelPatches
 from tawt_sklearn.nn.pooling import Pooling, Readout
 from tawt_sklearn.nn.steps import StepReadout
+
+WIDEST = 2**14
+"""With more statistics than this there is no short way from them to the scores."""
 
 
 class DualPatchPredictor(nn.Module):
@@ -78,6 +82,12 @@ class DualPatchPredictor(nn.Module):
             self.head = LinearHead(self.readout.coordinates(scaling), start, head_dropout)
         else:
             self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
+        self.short_way: ShortWay | None = None
+        channels = self.backbone.feature_patches
+        if isinstance(channels, ChannelPatches) and not per_step and pooling is None:
+            d_flat = channels.n_numeric * channels.n_statistics
+            if 0 < d_flat <= WIDEST:
+                self.short_way = ShortWay(d_flat, 64, len(prior), head_dropout)
 
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
@@ -87,4 +97,8 @@ class DualPatchPredictor(nn.Module):
         row = self.readout(encoded)
         if self.steps is not None and isinstance(batch, PanelBatch):
             return self.head(self.steps(batch, encoded, row))
-        return self.head(row)
+        scores = self.head(row)
+        if self.short_way is not None and encoded.unmixed is not None:
+            assert encoded.unmixed.statistics is not None
+            scores = scores + self.short_way(encoded.unmixed.statistics)
+        return scores

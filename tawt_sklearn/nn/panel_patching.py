@@ -272,8 +272,8 @@ class ChannelPatches(nn.Module):
         self.width = bin_width(horizon)
         half_lives = (horizon + 1) * torch.logspace(-1.4, -0.3, n_half_lives)
         self.log_half_life = nn.Parameter(half_lives.log())
-        n_statistics = len(PANEL_STATISTICS) + 2 * n_half_lives + 2 * N_BINS
-        self.shared = nn.Linear(n_statistics, d_model, bias=False)
+        self.n_statistics = len(PANEL_STATISTICS) + 2 * n_half_lives + 2 * N_BINS
+        self.shared = nn.Linear(self.n_statistics, d_model, bias=False)
         self.scale = nn.Embedding(n_channels, d_model)
         self.shift = nn.Embedding(n_channels, d_model)
         self.absent = nn.Embedding(n_channels, d_model)
@@ -312,4 +312,4 @@ class ChannelPatches(nn.Module):
             time = torch.cat([time, newest.clamp(min=0).expand(-1, named.shape[1])], dim=1)
         tokens = tokens + self.shift(code)
         tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent(code))
-        return Patches(tokens, time, occurs, None, code)
+        return Patches(tokens, time, occurs, None, code, statistics)

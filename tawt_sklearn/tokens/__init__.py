@@ -7,5 +7,6 @@ user's rules), ``values`` (scaling), ``categories``, ``times`` and ``report``; b
 
 ``missing`` (MissingMaskEncoder) and ``embedder`` (TimeEmbedder) work on tables, panels and long
 frames, which ``forms`` and ``steps`` bring into one form and ``encoded`` takes back; ``scales``,
-``levels``, ``observed``, ``clocks`` and ``waves`` are their arithmetic.
+``levels``, ``observed``, ``clocks`` and ``waves`` are their arithmetic. ``event_times`` is what the
+latter does to event histories.
 """

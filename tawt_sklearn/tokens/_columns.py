@@ -13,14 +13,13 @@ from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
 
 
-def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
+def events_column(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
     """Frame with one row per subject, position of its events column, and the column's array.
 
     Raises
     ------
     DataError
-        There is no events column, or several; columns of one name; a long table; missing
-        histories.
+        There is no events column, or several; columns of one name; a long table.
     """
     frame = as_events(X)
     if not frame.columns.is_unique:
@@ -32,6 +31,18 @@ def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
     position = next(k for k, dtype in enumerate(frame.dtypes) if isinstance(dtype, EventsDtype))
     array = frame.iloc[:, position].array
     assert isinstance(array, EventsArray)
+    return frame, position, array
+
+
+def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
+    """The same where every row has a history.
+
+    Raises
+    ------
+    DataError
+        As :func:`events_column`; missing histories.
+    """
+    frame, position, array = events_column(X)
     missing = array.isna()
     if missing.any():
         rows = frame.index[missing].tolist()
@@ -42,6 +53,13 @@ def events_of(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
             "event are allowed and have an empty history, which nest_events(static=...) makes."
         )
     return frame, position, array
+
+
+def with_column(frame: pd.DataFrame, position: int, array: EventsArray) -> pd.DataFrame:
+    """A new frame with other events in place of a column."""
+    result = frame.copy(deep=False)
+    result.isetitem(position, array)
+    return result
 
 
 def describe_clock(dtype: EventsDtype) -> str:

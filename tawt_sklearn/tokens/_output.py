@@ -30,14 +30,14 @@ class PanelOutputMixin:
 
         Parameters
         ----------
-        X : array, DataFrame or list of arrays
+        X : array, DataFrame, list of arrays or event histories
             In the form, and with the channels or columns, of fit.
 
         Returns
         -------
         ndarray, list of ndarray or DataFrame
             In the form of X, with the channels or columns of ``get_feature_names_out``.  The
-            float type is that of X, float64 where X has none.
+            float type is that of X, float64 where X has none.  A DataFrame for event histories.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class PanelOutputMixin:
             return result
         result = _wrap_data_with_container("transform", result, X, self)
         unasked = _get_output_config("transform", self)["dense"] == "default"
-        if unasked and isinstance(result, pd.DataFrame) and library_of(X) == "polars":
+        if unasked and self.form_ == "frame" and library_of(X) == "polars":  # type: ignore[attr-defined]
             return type(X)(result)  # a long frame of the kind that was given
         return result
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import validate_data
 
-from tawt_sklearn.events.array import EventsArray
-from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.events.coerce import holds_events
 from tawt_sklearn.events.tables import library_of, plain_frame
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.tokens.steps import Steps, float_dtype
@@ -25,6 +24,7 @@ _FORMS = {
     "table": "a table with one row per case",
     "panel": "a panel (n_cases, n_channels, n_timepoints) or a list of (n_channels, n_timepoints)",
     "frame": "a long frame with one row per case and time",
+    "events": "a frame with a column of event histories",
 }
 
 
@@ -81,9 +81,9 @@ def read_steps(
         steps = replace(_from_frame(frame, None, None, False), frame=None)
     else:
         _refuse_ragged(X)
-        _check_form(estimator, "table", reset)
+        check_form(estimator, "table", reset)
         return _from_numbers(estimator, X, reset)
-    _check_form(estimator, steps.form, reset)
+    check_form(estimator, steps.form, reset)
     if steps.form == "panel":
         if not reset:
             _check_channels(steps, estimator.n_features_in_)
@@ -102,12 +102,7 @@ def read_steps(
 
 def refuse_events(X: Any, remedy: str) -> None:
     """Raise a DataError where X holds event histories."""
-    found = isinstance(X, EventsArray)
-    if isinstance(X, pd.Series):
-        found = isinstance(X.dtype, EventsDtype)
-    elif isinstance(X, pd.DataFrame):
-        found = any(isinstance(dtype, EventsDtype) for dtype in X.dtypes)
-    if found:
+    if holds_events(X):
         raise DataError(
             f"Expected {_FORMS['table']}, or {_FORMS['panel']}. Got event histories. {remedy}"
         )
@@ -310,7 +305,8 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 # ---- like in fit ---------------------------------------------------------------------------
 
 
-def _check_form(estimator: Any, form: str, reset: bool) -> None:
+def check_form(estimator: Any, form: str, reset: bool) -> None:
+    """Raise a DataError where fit has seen another form."""
     if not reset and estimator.form_ != form:
         raise DataError(
             f"Expected {_FORMS[estimator.form_]}, as in fit. Got {_FORMS[form]}. Pass the same "

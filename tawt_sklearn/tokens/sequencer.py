@@ -18,7 +18,7 @@ from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError, DataWarning
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens import encoding
-from tawt_sklearn.tokens._columns import check_like_fit, events_of
+from tawt_sklearn.tokens._columns import check_like_fit, events_of, with_column
 from tawt_sklearn.tokens.codebook import load_codebook
 from tawt_sklearn.tokens.growth import grow_by_settings, grow_from_events, refuse_names, rename_seen
 from tawt_sklearn.tokens.learning import learn
@@ -488,7 +488,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
             end=raw.end,
             vocabulary=vocabulary.to_json(),
         )
-        return _with_column(frame, position, tokens)
+        return with_column(frame, position, tokens)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that :meth:`transform` gives: those of its input.
@@ -546,7 +546,7 @@ class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
                 "fitted sequencer that made them."
             )
         raw = encoding.decode(array, vocabulary)
-        return _with_column(frame, position, array._replace(**raw, vocabulary=None))
+        return with_column(frame, position, array._replace(**raw, vocabulary=None))
 
 
 def _categorical(codes: Any) -> Any:
@@ -554,9 +554,3 @@ def _categorical(codes: Any) -> Any:
     if isinstance(codes, str):
         return "auto"
     return set() if codes is None else {str(code) for code in codes}
-
-
-def _with_column(frame: pd.DataFrame, position: int, array: EventsArray) -> pd.DataFrame:
-    result = frame.copy(deep=False)
-    result.isetitem(position, array)
-    return result

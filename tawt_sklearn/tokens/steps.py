@@ -168,7 +168,7 @@ def float_dtype(dtypes: Iterable[Any]) -> np.dtype:
     return np.dtype(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)
 
 
-def channel_names(names: Any, form: Form, given: bool) -> list[str]:
+def channel_names(names: Any, form: str, given: bool) -> list[str]:
     """Names of the columns of X; channels of a panel without names are ``channel_0``, ..."""
     if form == "panel" and not given:
         return [f"channel_{c}" for c in range(len(names))]

@@ -33,6 +33,18 @@ class TestEventSummarizer(EventTransformerContract):
         return EventSummarizer(statistics=["count", "mean", "last"], windows=[None, 24])
 
 
+class TestEventTimeEmbedder(EventTransformerContract):
+    def make(self):
+        return TimeEmbedder(method="time2vec", random_state=0)
+
+    # It adds to histories and keeps what they hold, missing ones and new codes included.
+    test_missing_histories = None
+    test_a_code_not_seen_in_fit = None
+    # A frame without histories is a table of times.
+    test_a_long_table = None
+    test_no_histories_at_all = None
+
+
 class TestEncoder(EventFrameContract):
     kind = "transformer"
 

@@ -22,8 +22,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tawt_sklearn import MissingMaskEncoder, TimeEmbedder
 from tawt_sklearn.exceptions import DataError, DataWarning
 
-from .builders import frame_of
-
 NAN = np.nan
 METHODS = ["sinusoidal", "time2vec", "delta", "log_delta", "calendar"]
 
@@ -484,13 +482,6 @@ def test_a_frame_with_two_index_levels_is_a_table(dates):
 
 
 # ---- what is refused ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", [lambda X: X, lambda X: X["events"]], ids=["frame", "column"])
-def test_event_histories(form):
-    X = form(frame_of([(0, "hr", 1.0)], [(1, "hr", 2.0)], static={"age": [1.0, 2.0]}))
-    with pytest.raises(DataError, match=r"Got event histories.*TimeAwareClassifier\(time_encoding"):
-        TimeEmbedder().fit(X)
 
 
 @pytest.mark.parametrize(
