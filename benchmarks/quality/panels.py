@@ -29,7 +29,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def lifetime_peers() -> dict[str, Pipeline]:
                 n_jobs=1,
                 verbose=-1,
                 random_state=0,
-            ).set_output(transform="default"),
+            ),
         ),
         "summaries + ridge": make_pipeline(
             summaries,
@@ -118,38 +118,42 @@ def cmapss(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for subset in options.subsets:
         train, test = engines(subset, length=HISTORY)
-
-        def score(name: str, tell: Callable[[], np.ndarray]) -> None:
+        for name, model in lifetime_peers().items():
             start = time.perf_counter()
-            told = np.clip(tell(), 0, CAP)
-            rows.append(
-                {
-                    "subset": subset,
-                    "model": name,
-                    "RMSE": root_mean_squared_error(test.y, told),
-                    "error of RMSE": bootstrap(test.y - told),
-                    "MAE": mean_absolute_error(test.y, told),
-                    "seconds": time.perf_counter() - start,
-                }
-            )
-            show(rows[-1])
-
-        for name, peer in lifetime_peers().items():
-            score(name, lambda peer=peer: peer.fit(train.X, train.y).predict(test.X))
+            told = model.fit(train.X, train.y).predict(test.X)
+            rows.append(lifetime_row(subset, name, test.y, told, start))
         if options.rocket:
-            recent = train.X[:, :, -50:], test.X[:, :, -50:]
-            full = train.lengths >= 50
-            score(
-                "MiniRocket + ridge",
-                lambda: ridge_on_minirocket(
-                    options.rocket, recent[0][full], train.y[full], train.groups[full], recent[1]
-                ),
+            start = time.perf_counter()
+            full = train.take(train.lengths >= 50)
+            told = ridge_on_minirocket(
+                options.rocket, full.X[..., -50:], full.y, full.groups, test.X[..., -50:]
             )
-        net = lifetime_network(options.jobs)
-        score("TimeAwareRegressor", lambda: net.fit(train.series(), train.y).predict(test.series()))
+            rows.append(lifetime_row(subset, "MiniRocket of 50 + ridge", test.y, told, start))
+        start = time.perf_counter()
+        net = lifetime_network(options.jobs).fit(train.series(), train.y)
+        told = net.predict(test.series())
+        rows.append(lifetime_row(subset, "TimeAwareRegressor", test.y, told, start))
+        start = time.perf_counter()
         net.nets_ = net.nets_[:1]
-        score("its first member", lambda: net.predict(test.series()))
+        told = net.predict(test.series())
+        rows.append(lifetime_row(subset, "its first member", test.y, told, start))
     return rows
+
+
+def lifetime_row(
+    subset: str, name: str, truth: np.ndarray, told: np.ndarray, start: float
+) -> dict[str, Any]:
+    told = np.clip(told, 0, CAP)
+    row = {
+        "subset": subset,
+        "model": name,
+        "RMSE": root_mean_squared_error(truth, told),
+        "error of RMSE": bootstrap(truth - told),
+        "MAE": mean_absolute_error(truth, told),
+        "seconds": time.perf_counter() - start,
+    }
+    show(row)
+    return row
 
 
 def bootstrap(errors: np.ndarray) -> float:
@@ -268,12 +272,6 @@ def filled(windows: Windows, train: Windows) -> Windows:
     for c in range(X.shape[1]):
         if c not in windows.categorical_features:
             X[:, c][np.isnan(X[:, c])] = np.nanmedian(train.X[:, c])
-    return replace_panel(windows, X)
-
-
-def replace_panel(windows: Windows, X: np.ndarray) -> Windows:
-    from dataclasses import replace
-
     return replace(windows, X=X)
 
 
@@ -325,8 +323,8 @@ def steps(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def around(X: np.ndarray, reach: int) -> np.ndarray:
-    """Steps up to ``reach`` away, and the mean of what came before and after.  -> (n, T, features)."""
-    n, C, T = X.shape
+    """Steps up to ``reach`` away, and means of what came before and after: (n, T, features)."""
+    T = X.shape[2]
     room = np.pad(X, ((0, 0), (0, 0), (reach, reach)), constant_values=np.nan)
     parts = [room[:, :, k : k + T] for k in range(0, 2 * reach + 1, 2)]
     seen = np.where(np.isnan(X), 0.0, X)
@@ -351,7 +349,7 @@ def missing(options: argparse.Namespace) -> list[dict[str, Any]]:
         for part, drawn in zip((train, test), chance, strict=True):
             X = np.where(drawn < share, np.nan, part.X)
             X[:, flown] = part.X[:, flown]
-            parts.append(replace_panel(part, X))
+            parts.append(replace(part, X=X))
         fitted, scored = parts
         peer = make_pipeline(PanelSummaries(recent=30), boosting())
         net = lifetime_network(options.jobs, n_ensemble=1)
@@ -366,7 +364,7 @@ def missing(options: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append({"removed": share, "model": name, "RMSE": rmse})
             show(rows[-1])
     for name, where in (("training and test", (train, test)), ("test", (test,))):
-        parts = [replace_panel(part, part.X.copy()) for part in (train, test)]
+        parts = [replace(part, X=part.X.copy()) for part in (train, test)]
         for part, given in zip(parts, (train, test), strict=True):
             if any(given is one for one in where):
                 part.X[:, train.channels.index("s11")] = np.nan

@@ -11,8 +11,7 @@ from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.nn.time import Waves
 from tawt_sklearn.tokens.embedder import TimeEmbedder
-from tawt_sklearn.training.dataset import EventDataset
-from tawt_sklearn.training.panels import PanelDataset
+from tawt_sklearn.training.dataset import RowDataset
 
 
 def architecture(estimator: Any, preparation: Preparation | PanelPreparation) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def _method(time_encoding: str | TimeEmbedder) -> str:
     return time_encoding if isinstance(time_encoding, str) else time_encoding.method
 
 
-def learn_waves(estimator: Any, data: EventDataset | PanelDataset) -> Waves | None:
+def learn_waves(estimator: Any, data: RowDataset) -> Waves | None:
     """Frequencies and phases of the estimator's TimeEmbedder, fitted on the times of the data."""
     if isinstance(estimator.time_encoding, str):
         return None

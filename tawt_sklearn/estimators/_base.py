@@ -52,10 +52,9 @@ from tawt_sklearn.objectives.steps import StepTarget, labelled
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.net import EventNet
-from tawt_sklearn.training.panels import PanelDataset
 from tawt_sklearn.training.trainer import Beginning, Recipe
 
 EARLY_STOPPING_FLOOR = 10_000
@@ -77,7 +76,7 @@ class Ready:
 
     preparation: Preparation | PanelPreparation
     target: Target
-    data: EventDataset | PanelDataset
+    data: RowDataset
     pretrained: Pretrained | Continued | None = None
 
 
@@ -141,7 +140,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "which is a linear model on the embeddings of cases."
             )
 
-    def _after_training(self, ready: Ready, held_out: EventDataset | None, plan: Ensemble) -> None:
+    def _after_training(self, ready: Ready, held_out: RowDataset | None, plan: Ensemble) -> None:
         """What is learned once the members are there."""
 
     # ---- fit ---------------------------------------------------------------------------------
@@ -342,7 +341,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             )
         return None
 
-    def _validation_data(self, X_val: Any, y_val: Any, ready: Ready) -> EventDataset | None:
+    def _validation_data(self, X_val: Any, y_val: Any, ready: Ready) -> RowDataset | None:
         if (X_val is None) != (y_val is None):
             given, missing = ("y_val", "X_val") if X_val is None else ("X_val", "y_val")
             raise DataError(f"Expected X_val and y_val together. Got {given} without {missing}.")

@@ -23,7 +23,7 @@ from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.checkpoint import fingerprint
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet, decisions
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train, untrained
@@ -68,8 +68,8 @@ class Ensemble:
 
     def train(
         self,
-        data: EventDataset,
-        held_out: EventDataset | None = None,
+        data: RowDataset,
+        held_out: RowDataset | None = None,
         *,
         beginnings: Sequence[Beginning | None] | None = None,
         watchers: Sequence[Callback] = (),
@@ -78,7 +78,7 @@ class Ensemble:
 
         Parameters
         ----------
-        held_out : EventDataset, optional
+        held_out : RowDataset, optional
             Validation data for all members, in place of what each would hold out.
         beginnings : sequence of Beginning, optional
             Where the members start.
@@ -101,7 +101,7 @@ class Ensemble:
         return list(self._one_by_one(data, held_out, watched))
 
     def _side_by_side(
-        self, data: EventDataset, held_out: EventDataset | None, jobs: list[Any]
+        self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]
     ) -> list[EventNet]:
         """In worker processes; Ctrl-C leaves the members that are complete."""
         nets: list[EventNet] = []
@@ -120,7 +120,7 @@ class Ensemble:
         return len(nets) < len(self.seeds) or any(net.interrupted_ for net in nets)
 
     def _one_by_one(
-        self, data: EventDataset, held_out: EventDataset | None, jobs: list[Any]
+        self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]
     ) -> Iterator[EventNet]:
         for done, job in enumerate(jobs):
             try:
@@ -150,8 +150,8 @@ class Ensemble:
 
     def _train_member(
         self,
-        data: EventDataset,
-        held_out: EventDataset | None,
+        data: RowDataset,
+        held_out: RowDataset | None,
         seed: int,
         label: str | None,
         recipe: Recipe,
@@ -199,7 +199,7 @@ class Ensemble:
         return net.prepare_for_prediction()
 
 
-def scores_of(nets: list[EventNet], data: EventDataset) -> NDArray[np.float64]:
+def scores_of(nets: list[EventNet], data: RowDataset) -> NDArray[np.float64]:
     """Scores of every member (n_members, n, K).
 
     Raises

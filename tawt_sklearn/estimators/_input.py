@@ -17,10 +17,9 @@ from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.content import mix_hashes
-from tawt_sklearn.events.panels import Panel
+from tawt_sklearn.events.panels import Panel, not_a_panel
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.training.dataset import EventDataset, label_hashes
-from tawt_sklearn.training.panels import PanelDataset
+from tawt_sklearn.training.dataset import RowDataset, label_hashes
 
 Rows = pd.DataFrame | Panel
 """What ``X`` becomes at the door: a frame of histories, or a panel."""
@@ -74,11 +73,7 @@ def _read_array(
             f"{checked.shape}."
         )
     if checked.ndim > 3:
-        raise DataError(
-            "Expected an array of shape (n_cases, n_channels, n_timepoints), or (n_cases, "
-            f"n_timepoints) for one channel. Got shape {checked.shape}. Reshape your data: one row "
-            "per case, also where there is one case only."
-        )
+        raise not_a_panel(checked)
     if isinstance(preparation, PanelPreparation) and form == "panel":
         _refuse_swapped(checked.shape[1], {checked.shape[2]}, preparation, "X.swapaxes(1, 2)")
     validate_data(estimator, X, reset=preparation is None, skip_check_array=True)
@@ -299,7 +294,7 @@ def distinct_rows(
 def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any, Any]:
     """Everything that is learned before the network, and the data set of the same rows."""
     preparation: Preparation | PanelPreparation
-    data: EventDataset | PanelDataset
+    data: RowDataset
     if isinstance(rows, Panel):
         preparation, data = PanelPreparation.fit(
             rows, estimator.categorical_features, estimator.n_windows, estimator.patch_length, form

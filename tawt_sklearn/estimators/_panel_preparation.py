@@ -25,7 +25,7 @@ from tawt_sklearn.tokens.levels import (
     find_categorical,
     learn_levels,
 )
-from tawt_sklearn.tokens.scales import learn_scale
+from tawt_sklearn.tokens.scales import learn_scale, scale_numbers
 from tawt_sklearn.tokens.steps import Steps
 from tawt_sklearn.training.panels import PanelDataset
 
@@ -212,8 +212,8 @@ class PanelPreparation:
 
     # ---- data ----------------------------------------------------------------------------------
 
-    def dataset(self, panel: Panel) -> PanelDataset:
-        """The data set of some cases.
+    def dataset(self, panel: Any) -> PanelDataset:
+        """The data set of the cases of a Panel.
 
         Warns
         -----
@@ -230,7 +230,8 @@ class PanelPreparation:
                 if not np.isnan(panel.steps[:, c]).all():
                     unknown.append(names[c])
             elif place < C - K:
-                z = (steps.numbers(c, names[c]) - self.center[c]) / self.scale[c]
+                numbers = steps.numbers(c, names[c])
+                z = scale_numbers(numbers, self.center[c], self.scale[c], np.float64)
                 number[:, place] = LINEAR * np.arcsinh(z / LINEAR)
             else:
                 k = place - (C - K)

@@ -52,7 +52,7 @@ def _first(y: Any) -> Any:
     return y[0] if not isinstance(y[0], list | tuple) else y[0][:1]
 
 
-def read_step_labels(y: Any, X: Any, panel: Panel, what: str = "y", *, classes: bool) -> NDArray:
+def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: bool) -> NDArray:
     """Labels (n, T), the last step of each case in the last column.
 
     Where cases are shorter, NaN stands before their first step (-1 among whole numbers that are
@@ -68,6 +68,7 @@ def read_step_labels(y: Any, X: Any, panel: Panel, what: str = "y", *, classes: 
             f"This estimator requires {what} to be passed, but the target {what} is None: expected "
             "a label for each step of X."
         )
+    assert isinstance(panel, Panel)  # is_per_step() has seen to it
     lengths = panel.lengths
     if not _is_list_of_arrays(y):
         check_index(y, X, what)

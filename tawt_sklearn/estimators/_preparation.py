@@ -133,8 +133,8 @@ class Preparation:
         if form != self.form:
             raise DataError(f"Expected {FORMS[self.form]}, as in fit. Got {FORMS[form]}.")
 
-    def dataset(self, frame: pd.DataFrame) -> EventDataset:
-        """The data set of further rows."""
+    def dataset(self, frame: Any) -> EventDataset:
+        """The data set of further rows, a DataFrame."""
         name = find_events(frame)
         if name != self.events_name:
             raise DataError(

@@ -20,7 +20,7 @@ from tawt_sklearn.estimators.encoder import TimeAwareEncoder
 from tawt_sklearn.objectives.probe import probe
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
@@ -63,7 +63,7 @@ class Pretrained:
         """Keywords of the predictor that the encoder decides."""
         return _shape(self.net, dropout)
 
-    def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
+    def beginning(self, data: RowDataset, target: Target, seed: int) -> Beginning:
         """Weights of a predictor: those of the encoder, and a linear model on its embeddings."""
         few = 0.0 if isinstance(target, NumericTarget) else FEW_LABELS
         encoder = self.net.weights()
@@ -101,7 +101,7 @@ class Continued:
         """Keywords of the predictor that there is."""
         return _shape(self.net, dropout)
 
-    def beginning(self, data: EventDataset, target: Target, seed: int) -> Beginning:
+    def beginning(self, data: RowDataset, target: Target, seed: int) -> Beginning:
         """Its weights, and a linear model on its embeddings."""
         solved = _solved(self.net.features(data), data, target, seed)
         return Beginning(self.net.weights() | solved)
@@ -122,7 +122,7 @@ def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
     }
 
 
-def _solved(embedding: NDArray, data: EventDataset, target: Target, seed: int) -> dict[str, Tensor]:
+def _solved(embedding: NDArray, data: RowDataset, target: Target, seed: int) -> dict[str, Tensor]:
     """Weights of a linear head on embeddings (n, d) in its coordinates."""
     coef, intercept = probe(embedding, target, data.target, data.weight, seed)
     return {

@@ -17,7 +17,7 @@ from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._settings import checkpoint_folder
 from tawt_sklearn.objectives.pretraining import Pretrainer
 from tawt_sklearn.training.checkpoint import fingerprint
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
@@ -57,8 +57,8 @@ def threads(n_jobs: int | None) -> int:
 def pretrain(
     encoder: Any,
     model: dict[str, Any],
-    data: EventDataset,
-    held_out: EventDataset | None,
+    data: RowDataset,
+    held_out: RowDataset | None,
     device: torch.device,
     recipe: Recipe,
     beginning: Beginning | None = None,
@@ -70,7 +70,7 @@ def pretrain(
     ----------
     model : dict
         Keywords of :class:`Pretrainer`.
-    held_out : EventDataset, optional
+    held_out : RowDataset, optional
         Rows whose loss is recorded.
     beginning : Beginning, optional
         Where the run starts when not from nothing.

@@ -107,7 +107,7 @@ def check_settings(estimator: Any) -> None:
             )
     if np.ndim(estimator.patch_length):
         lengths = list(estimator.patch_length)
-        if not lengths or not all(isinstance(n, Integral) and n >= 1 for n in lengths):
+        if not lengths or not all(isinstance(n, Integral) and int(n) >= 1 for n in lengths):
             raise ValueError(
                 "Expected patch_length to hold numbers of steps, 1 or more. Got "
                 f"{estimator.patch_length!r}."

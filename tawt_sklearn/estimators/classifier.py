@@ -30,7 +30,7 @@ from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import ClassTarget, MultilabelTarget, Target
 from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet
 
 
@@ -457,7 +457,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         state["temperature_"] = 1.0
         return state
 
-    def _after_training(self, ready: Ready, held_out: EventDataset | None, plan: Ensemble) -> None:
+    def _after_training(self, ready: Ready, held_out: RowDataset | None, plan: Ensemble) -> None:
         """Learn the temperature, from rows that the networks have not trained on."""
         if not self.calibrate or plan.was_interrupted(self.nets_):
             return
@@ -474,9 +474,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
             scores, labels, weight = scores[row, at], labels[row, step], weight[row]
         self.temperature_ = find_temperature(scores, labels, weight, self._multilabel)
 
-    def _out_of_fold(
-        self, ready: Ready, plan: Ensemble
-    ) -> tuple[NDArray[np.float64], EventDataset]:
+    def _out_of_fold(self, ready: Ready, plan: Ensemble) -> tuple[NDArray[np.float64], RowDataset]:
         """Scores of rows by networks that were trained without them, and these rows.
 
         No rows if training was interrupted.

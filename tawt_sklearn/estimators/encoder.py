@@ -36,9 +36,8 @@ from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.panels import PanelDataset
 from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
 
@@ -351,7 +350,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             )
         return mixture(self.objective), resolve_device(self.device)
 
-    def _read(self, X: Any) -> tuple[Preparation | PanelPreparation, EventDataset | PanelDataset]:
+    def _read(self, X: Any) -> tuple[Preparation | PanelPreparation, RowDataset]:
         """Learn everything that comes before the network."""
         frame, form = read_rows(self, X)
         require_data(frame)

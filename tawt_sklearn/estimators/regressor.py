@@ -279,6 +279,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         numbers, rows = self._answers(X)
         if isinstance(rows, Panel) and self._per_step:
             return given_back(numbers[..., 0], rows)
+        assert isinstance(self.target_, NumericTarget)
         return self.target_.answer(numbers)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

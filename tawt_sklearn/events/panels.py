@@ -41,6 +41,8 @@ class Panel:
         """Of an array (B, C, T), or (B, T) for one channel."""
         if panel.ndim == 2:
             panel = panel[:, np.newaxis, :]
+        if panel.ndim != 3:
+            raise not_a_panel(panel)
         B, C, T = panel.shape
         steps = np.ascontiguousarray(_numbers(panel).swapaxes(1, 2)).reshape(-1, C)
         return cls(steps, np.arange(B + 1, dtype=np.int64) * T, True)
@@ -73,6 +75,15 @@ class Panel:
         return hash_steps(self.steps.astype(np.float64, copy=False), self.offsets)
 
 
+def not_a_panel(panel: NDArray[Any]) -> DataError:
+    """An error about an array of another number of axes."""
+    return DataError(
+        "Expected an array of shape (n_cases, n_channels, n_timepoints), or (n_cases, "
+        f"n_timepoints) for one channel. Got shape {panel.shape}. Reshape your data: one row "
+        "per case, also where there is one case only."
+    )
+
+
 def panel_to_events(panel: NDArray[Any]) -> EventsArray:
     """Histories of a panel: (B, C, T) numbers, or (B, T) for one channel.
 
@@ -83,11 +94,7 @@ def panel_to_events(panel: NDArray[Any]) -> EventsArray:
     if panel.ndim == 2:
         panel = panel[:, np.newaxis, :]
     if panel.ndim != 3:
-        raise DataError(
-            "Expected an array of shape (n_cases, n_channels, n_timepoints), or (n_cases, "
-            f"n_timepoints) for one channel. Got shape {panel.shape}. Reshape your data: one row "
-            "per case, also where there is one case only."
-        )
+        raise not_a_panel(panel)
     n_cases, n_channels, n_steps = panel.shape
     steps = _numbers(panel).swapaxes(1, 2).reshape(-1, n_channels)
     return _from_steps(steps, np.full(n_cases, n_steps, dtype=np.int64))

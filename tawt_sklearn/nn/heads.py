@@ -40,28 +40,25 @@ class PredictionHead(nn.Module):
 
 
 class ShortWay(nn.Module):
-    """From the statistics of a panel's channels straight to scores, besides what else is known.
+    """From the levels of a panel's channels straight to scores, besides what else is known.
 
     A token says where its statistics point to, and norms take away how far: a forecast that is
-    mostly the last value needs that, too.  One part is linear, one has a hidden layer.
+    mostly the last value needs that, too.
 
     Parameters
     ----------
     d_in, d_out : int
-        Width of the flat statistics, and number of scores.
+        Number of levels of all channels, and of scores.
     """
 
-    def __init__(self, d_in: int, d_hidden: int, d_out: int, dropout: float) -> None:
+    def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.Sequential(nn.Linear(d_in, d_hidden), nn.GELU())
-        self.scores = nn.Linear(d_in + d_hidden, d_out, bias=False)
+        self.scores = nn.Linear(d_in, d_out, bias=False)
         nn.init.zeros_(self.scores.weight)
 
-    def forward(self, statistics: Tensor) -> Tensor:
+    def forward(self, levels: Tensor) -> Tensor:
         """(B, N, K) -> (B, d_out)."""
-        x = self.dropout(statistics.flatten(1))
-        return self.scores(torch.cat([x, self.hidden(x)], dim=1))
+        return self.scores(levels.flatten(1))
 
 
 class LinearHead(nn.Module):

@@ -85,9 +85,9 @@ class DualPatchPredictor(nn.Module):
         self.short_way: ShortWay | None = None
         channels = self.backbone.feature_patches
         if isinstance(channels, ChannelPatches) and not per_step and pooling is None:
-            d_flat = channels.n_numeric * channels.n_statistics
-            if 0 < d_flat <= WIDEST:
-                self.short_way = ShortWay(d_flat, 64, len(prior), head_dropout)
+            d_levels = channels.n_numeric * channels.n_levels
+            if 0 < d_levels <= WIDEST:
+                self.short_way = ShortWay(d_levels, len(prior))
 
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
@@ -99,6 +99,6 @@ class DualPatchPredictor(nn.Module):
             return self.head(self.steps(batch, encoded, row))
         scores = self.head(row)
         if self.short_way is not None and encoded.unmixed is not None:
-            assert encoded.unmixed.statistics is not None
-            scores = scores + self.short_way(encoded.unmixed.statistics)
+            assert encoded.unmixed.levels is not None
+            scores = scores + self.short_way(encoded.unmixed.levels)
         return scores

@@ -273,6 +273,9 @@ class ChannelPatches(nn.Module):
         half_lives = (horizon + 1) * torch.logspace(-1.4, -0.3, n_half_lives)
         self.log_half_life = nn.Parameter(half_lives.log())
         self.n_statistics = len(PANEL_STATISTICS) + 2 * n_half_lives + 2 * N_BINS
+        decayed = range(len(PANEL_STATISTICS) + 2 * N_BINS, self.n_statistics - n_half_lives)
+        self.level_columns = [*map(PANEL_STATISTICS.index, ("mean", "last")), *decayed]
+        self.n_levels = len(self.level_columns)
         self.shared = nn.Linear(self.n_statistics, d_model, bias=False)
         self.scale = nn.Embedding(n_channels, d_model)
         self.shift = nn.Embedding(n_channels, d_model)
@@ -312,4 +315,5 @@ class ChannelPatches(nn.Module):
             time = torch.cat([time, newest.clamp(min=0).expand(-1, named.shape[1])], dim=1)
         tokens = tokens + self.shift(code)
         tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent(code))
-        return Patches(tokens, time, occurs, None, code, statistics)
+        levels = statistics[..., [*self.level_columns]]
+        return Patches(tokens, time, occurs, None, code, levels)

@@ -34,7 +34,7 @@ class Patches(NamedTuple):
     timed: Tensor | None = None  # (B, P) whether that time means anything
     filled: Tensor | None = None  # (B, P) False where the token is padding; None: nowhere
     code: Tensor | None = None  # (B, P), or (1, P) where all rows have the same; code of a token
-    statistics: Tensor | None = None  # (B, N, K) what the tokens of a panel's channels are made of
+    levels: Tensor | None = None  # (B, N, K) last values and means of a panel's channels
 
 
 class Places(NamedTuple):

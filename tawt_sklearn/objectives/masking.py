@@ -165,8 +165,9 @@ class HideRuns:
     Parameters
     ----------
     rate : float, default=0.25
-        Mean length of a stretch, as a share of the row's duration, from 0 to 0.5; drawn for each
-        row, uniformly between 0 and twice the mean.
+        Mean share of a row's duration that is hidden, from 0 to 0.5; drawn for each row, uniformly
+        between 0 and twice the mean.  Stretches may stick out at either end, so that the last
+        values are hidden as often as others.
     together : float, default=0.5
         Share of the rows in which all codes have the same stretch.
     """
@@ -181,13 +182,19 @@ class HideRuns:
     def __call__(self, batch: Batch, space: Space) -> Hidden:
         first, last = batch.extent()
         B, V = len(batch), space.n_codes
-        length = 2 * self.rate * torch.rand(B, 1, device=batch.device)
+        step = 1.0 if isinstance(batch, PanelBatch) else 0.0  # what a step takes of the duration
+        share = 2 * self.rate * torch.rand(B, 1, device=batch.device).clamp(max=0.95)
+        # A stretch may stick out at either end, so that all moments are hidden equally often.
+        length = share / (1 - share)  # (B, 1)
         begin = torch.rand(B, V, device=batch.device)
         shared = torch.rand(B, 1, device=batch.device) < self.together
-        begin = torch.where(shared, begin[:, :1], begin) * (1 - length)  # (B, V)
-        share = (batch.time - first[batch.row]) / (last - first).clamp(min=1e-12)[batch.row]
-        since = share - begin[batch.row, batch.code]
+        begin = torch.where(shared, begin[:, :1], begin) * (1 + length) - length  # (B, V)
+        duration = (last - first + step).clamp(min=1e-12)
+        at = (batch.time - first[batch.row] + step / 2) / duration[batch.row]
+        since = at - begin[batch.row, batch.code]
         events = (since >= 0) & (since < length.squeeze(1)[batch.row])
+        if isinstance(batch, PanelBatch):
+            events = events & batch.inside
         return Hidden.nothing(batch, space)._replace(events=events)
 
 

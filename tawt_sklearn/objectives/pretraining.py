@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.pooling import Pooling
 from tawt_sklearn.nn.space import Space
 from tawt_sklearn.objectives.contrastive import Contrastive
 from tawt_sklearn.objectives.forecast import Forecast
 from tawt_sklearn.objectives.masked import MaskedReconstruction
 
-Encode = Callable[[EventBatch], tuple[Encoded, Tensor]]
+Batch = EventBatch | PanelBatch
+
+Encode = Callable[[Batch], tuple[Encoded, Tensor]]
 """From the events that a task shows to patches and the embedding of each row (B, D)."""
 
 
@@ -164,12 +167,12 @@ class Pretrainer(nn.Module):
         """The embedding that the objectives see."""
         return self.codewise if self.pooling.how == "codes" else self.pooling
 
-    def encode(self, batch: EventBatch) -> tuple[Encoded, Tensor]:
+    def encode(self, batch: Batch) -> tuple[Encoded, Tensor]:
         """Patches, and what the objectives see as the embedding of each row."""
         encoded = self.backbone(batch)
         return encoded, self.narrow(encoded)
 
-    def forward(self, batch: EventBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Parts of the loss, by name; their sum is what is minimised."""
         parts: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
@@ -185,7 +188,7 @@ class Pretrainer(nn.Module):
             raise ValueError("Expected objectives to return parts of a loss. Got none.")
         return parts
 
-    def embed(self, batch: EventBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """What ``transform`` gives.  -> (B, d_out)."""
         return self.coordinates(self.pooling(self.backbone(batch)))
 

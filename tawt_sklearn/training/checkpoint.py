@@ -24,11 +24,11 @@ from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.persistence.archive import ASK, naming, read_archive, write_archive
 from tawt_sklearn.persistence.codec import decode, encode
 from tawt_sklearn.training.callbacks import AverageCheckpoints
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.schedule import FollowSchedule
 
 
-def fingerprint(settings: Any, *data: EventDataset | None) -> str:
+def fingerprint(settings: Any, *data: RowDataset | None) -> str:
     """Name of a run: a hash of its settings and of all rows with labels and weights."""
     parts = [None if rows is None else rows.content() for rows in data]
     try:

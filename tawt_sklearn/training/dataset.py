@@ -1,6 +1,9 @@
-"""Tokenised histories as a torch data set that hands out whole batches."""
+"""Rows as a torch data set that hands out whole batches; here, those of tokenised histories."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,13 +14,12 @@ from torch.utils.data import Dataset
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.nn.panel import PanelBatch
 
-Labelled = tuple[EventBatch | PanelBatch, tuple[Tensor, Tensor]]
+Labelled = tuple[Any, tuple[Tensor, Tensor]]
 """The events or series of some rows; the rows' encoded labels and their weights."""
 
 
-def label_hashes(labels: NDArray) -> NDArray[np.uint64]:
+def label_hashes(labels: NDArray) -> NDArray:
     """Hash of the labels of each row, (n,) or (n, K)."""
     table = pd.DataFrame(labels.reshape(len(labels), -1))
     return pd.util.hash_pandas_object(table, index=False).to_numpy()
@@ -28,7 +30,55 @@ def whole_batch(batch: Labelled) -> Labelled:
     return batch
 
 
-class EventDataset(Dataset):
+class RowDataset(Dataset, ABC):
+    """Rows with labels and weights that a network is trained on or asked about, in whole batches.
+
+    Attributes
+    ----------
+    target : (n,), (n, K) or (n, T) array
+        Encoded labels; zeros where there are none.
+    weight : (n,) float32
+        Weight of each row's loss; ones where there is none.
+    """
+
+    target: NDArray
+    weight: NDArray[np.float32]
+    n_steps = 0
+    """Of the longest row; 0 where rows have no regular steps."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Labelled:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: list[int]) -> Labelled:
+        index = np.asarray(rows, dtype=np.int64)
+        labels = torch.from_numpy(self.target[index]), torch.from_numpy(self.weight[index])
+        return self.batch(index), labels
+
+    @abstractmethod
+    def batch(self, rows: NDArray[np.int64]) -> Any:
+        """What the network is shown of these rows."""
+
+    @abstractmethod
+    def times(self) -> NDArray[np.float64]:
+        """Times on the network's clock."""
+
+    @abstractmethod
+    def canonical_order(self) -> NDArray[np.int64]:
+        """Order of the rows that depends on what the network sees of them alone, and on labels."""
+
+    @abstractmethod
+    def content(self) -> list[Any]:
+        """Everything that training on these rows depends on."""
+
+    @abstractmethod
+    def subset(self, rows: NDArray[np.int64]) -> Self:
+        """The same for some rows."""
+
+
+class EventDataset(RowDataset):
     """Rows of a tokenised events column with their static columns, labels and weights.
 
     A batch is cut from the flat arrays in one gather (``__getitems__``); nothing is done row by
@@ -68,14 +118,6 @@ class EventDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.events)
-
-    def __getitem__(self, row: int) -> Labelled:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> Labelled:
-        index = np.asarray(rows, dtype=np.int64)
-        labels = torch.from_numpy(self.target[index]), torch.from_numpy(self.weight[index])
-        return self.batch(index), labels
 
     def batch(self, rows: NDArray[np.int64]) -> EventBatch:
         """The events of these rows, flat."""
@@ -124,7 +166,7 @@ class EventDataset(Dataset):
         table = table.set_axis(range(table.shape[1]), axis=1).assign(events=since)
         return np.argsort(pd.util.hash_pandas_object(table, index=False).to_numpy(), kind="stable")
 
-    def content(self) -> list[NDArray | float | None]:
+    def content(self) -> list[Any]:
         """Everything that training on these rows depends on."""
         events = self.events
         flat = [events.time, events.code, events.value, events.text]

@@ -23,7 +23,7 @@ from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
 from tawt_sklearn.training.callbacks import TrainingStopped
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.seeding import isolated_torch
 
@@ -33,7 +33,7 @@ for each), fewer pay for the calls."""
 
 
 class EventNet(NeuralNet):
-    """A :class:`skorch.NeuralNet` over :class:`EventDataset`.
+    """A :class:`skorch.NeuralNet` over :class:`RowDataset`.
 
     The data set cuts whole batches from flat arrays, so the loader has nothing to collate, and a
     batch is an object of its own rather than a tensor or a dict of them.
@@ -84,7 +84,7 @@ class EventNet(NeuralNet):
                 ) from error
             raise
 
-    def run(self, data: EventDataset, resume: Callable[[EventNet], None] | None = None) -> EventNet:
+    def run(self, data: RowDataset, resume: Callable[[EventNet], None] | None = None) -> EventNet:
         """Train an initialized net for its ``max_epochs``.
 
         Ctrl-C ends the run and keeps what the finished epochs have found, as in skorch; before
@@ -205,7 +205,7 @@ class EventNet(NeuralNet):
         net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
         return net.prepare_for_prediction()
 
-    def features(self, dataset: EventDataset) -> NDArray[np.float64]:
+    def features(self, dataset: RowDataset) -> NDArray[np.float64]:
         """What a linear head weighs of every row (n, d)."""
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
@@ -217,7 +217,7 @@ class EventNet(NeuralNet):
                 parts.append(module.head.coordinates(module.readout(encoded)).cpu().double())
         return torch.cat(parts).numpy()
 
-    def decision(self, dataset: EventDataset) -> NDArray[np.float64]:
+    def decision(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""
         return decisions([self], dataset)[0]
 
@@ -283,7 +283,7 @@ def check_weights(
         )
 
 
-def decisions(nets: list[EventNet], dataset: EventDataset) -> NDArray[np.float64]:
+def decisions(nets: list[EventNet], dataset: RowDataset) -> NDArray[np.float64]:
     """Scores of several nets for every row of a data set (n_nets, n, n_outputs).
 
     Where steps have scores, (n_nets, n, T, n_outputs).

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from tawt_sklearn.events.content import hash_steps, mix_hashes
 from tawt_sklearn.events.ragged import range_positions
 from tawt_sklearn.nn.panel import PanelBatch
-from tawt_sklearn.training.dataset import Labelled, label_hashes
+from tawt_sklearn.training.dataset import RowDataset, label_hashes
 
 
-class PanelDataset(Dataset):
+class PanelDataset(RowDataset):
     """Cases of a panel with their labels and weights; a batch is cut in one gather.
 
     Parameters
@@ -54,17 +53,9 @@ class PanelDataset(Dataset):
         return np.diff(self.offsets)
 
     @property
-    def n_steps(self) -> int:
+    def n_steps(self) -> int:  # type: ignore[override]
         """Of the longest case."""
         return int(self.lengths.max(initial=0))
-
-    def __getitem__(self, row: int) -> Labelled:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> Labelled:
-        index = np.asarray(rows, dtype=np.int64)
-        labels = torch.from_numpy(self.target[index]), torch.from_numpy(self.weight[index])
-        return self.batch(index), labels
 
     def batch(self, rows: NDArray[np.int64]) -> PanelBatch:
         """The series of these cases, their last steps in the last column."""
@@ -73,11 +64,14 @@ class PanelDataset(Dataset):
         time = np.arange(T) - (T - length)[:, np.newaxis]  # (B, T), negative before the first step
         outside = time < 0
         position = np.where(outside, 0, end[:, np.newaxis] - T + np.arange(T))
-        number = self.number[position]  # (B, T, C)
+        if len(self.number):
+            number, category = self.number[position], self.category[position]  # (B, T, C or K)
+        else:  # no case has a step
+            number = np.empty((*position.shape, self.number.shape[1]), np.float32)
+            category = np.empty((*position.shape, self.category.shape[1]), np.int64)
         number[outside] = np.nan
         number = np.ascontiguousarray(number.transpose(0, 2, 1))
         observed = ~np.isnan(number)
-        category = self.category[position]
         category[outside] = 0
         return PanelBatch(
             value=torch.from_numpy(np.where(observed, number, np.float32(0))),

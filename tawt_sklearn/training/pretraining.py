@@ -20,7 +20,7 @@ from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
 from tawt_sklearn.objectives.masking import HideCodes, HideEvents, HideWindows, hide
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
 from tawt_sklearn.objectives.representation import alignment, effective_rank, uniformity
-from tawt_sklearn.training.dataset import EventDataset
+from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.net import CHUNK, EventNet, check_architecture, check_weights
 from tawt_sklearn.training.seeding import isolated_torch
@@ -50,7 +50,7 @@ class PretrainingNet(EventNet):
 
     def each_chunk(
         self,
-        dataset: EventDataset,
+        dataset: RowDataset,
         ask: Callable[[Pretrainer, EventBatch, int], Any],
         n_threads: int | None = None,
     ) -> list[Any]:
@@ -78,12 +78,12 @@ class PretrainingNet(EventNet):
             with ThreadPoolExecutor(min(n_threads, len(starts), os.cpu_count() or 1)) as pool:
                 return list(pool.map(work, starts))
 
-    def embeddings(self, dataset: EventDataset) -> NDArray[np.float32]:
+    def embeddings(self, dataset: RowDataset) -> NDArray[np.float32]:
         """(n, d_out) embedding of every row of a data set, in its order."""
         parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
         return torch.cat(parts)[: len(dataset)].float().numpy()
 
-    def measure(self, dataset: EventDataset) -> None:
+    def measure(self, dataset: RowDataset) -> None:
         """Choose the coordinates of embeddings by some rows, whole and with parts hidden."""
         coordinates = self.module_.coordinates
         n_views = max(2, min(16, N_VIEWS // len(dataset))) if coordinates.turning else 0
@@ -97,7 +97,7 @@ class PretrainingNet(EventNet):
         seen = torch.cat(self.each_chunk(dataset, look, n_threads=1))[: len(dataset)].double()
         coordinates.choose(seen[:, 0], seen[:, 1:] if n_views else None)
 
-    def losses(self, dataset: EventDataset) -> dict[str, float]:
+    def losses(self, dataset: RowDataset) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
         totals: dict[str, float] = {}
         module = self.module_.eval()
@@ -188,11 +188,11 @@ class Representation(Callback):
 
     Parameters
     ----------
-    rows : EventDataset
+    rows : RowDataset
         A few hundred rows; the views that alignment compares lack some events and codes.
     """
 
-    def __init__(self, rows: EventDataset) -> None:
+    def __init__(self, rows: RowDataset) -> None:
         self.rows = rows
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:

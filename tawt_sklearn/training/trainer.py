@@ -30,7 +30,7 @@ from tawt_sklearn.training.callbacks import (
     ValidationScore,
 )
 from tawt_sklearn.training.checkpoint import Checkpoint
-from tawt_sklearn.training.dataset import EventDataset, whole_batch
+from tawt_sklearn.training.dataset import RowDataset, whole_batch
 from tawt_sklearn.training.net import CHUNK, EventNet
 from tawt_sklearn.training.schedule import FollowSchedule, WarmupCosine
 
@@ -89,8 +89,8 @@ class Beginning:
 def train(
     make_module: Callable[[], nn.Module],
     target: Target | None,
-    data: EventDataset,
-    held_out: EventDataset | None,
+    data: RowDataset,
+    held_out: RowDataset | None,
     recipe: Recipe,
     *,
     seed: int,
@@ -114,7 +114,7 @@ def train(
     target : Target or None
         What the labels of ``data`` are and what the scores mean; None where the module computes
         parts of a loss that needs no labels.
-    held_out : EventDataset, optional
+    held_out : RowDataset, optional
         Data for early stopping and the choice of checkpoints; without them training runs for
         all its epochs and the last checkpoints are averaged.
     label : str, optional
@@ -215,8 +215,8 @@ def pull_back(net: EventNet, beginning: Beginning) -> None:
 def untrained(
     make_module: Callable[[], nn.Module],
     target: Target,
-    data: EventDataset,
-    held_out: EventDataset | None,
+    data: RowDataset,
+    held_out: RowDataset | None,
     beginning: Beginning,
     device: torch.device,
 ) -> EventNet:

@@ -82,14 +82,15 @@ def test_every_channel_loses_one_stretch(space, rate, together):
     cells = hidden.events.expand(batch.value.shape).numpy()
     assert not hidden.codes.any() and not hidden.windows.any()
     assert max(stretches(cells[row, c]) for row, c in np.ndindex(B, 6)) == 1
+    by_step = cells[:-1].mean((0, 1))
+    assert by_step.max() - by_step.min() < 0.2  # the ends as often as the middle
     assert not cells[-1, :, : T - 40].any()  # nothing before the first step
     share = cells.sum(2) / batch.inside.sum(2).numpy()  # (B, C)
-    assert np.ptp(share, axis=1).max() <= 1 / 40 + 1e-12  # as long in all channels of a row
-    error = math.sqrt((2 * rate) ** 2 / 12 / B)
-    assert abs(share.mean() - rate) < 4 * error + 1 / T and share.max() > 1.7 * rate
-    telling = ((share > 0.02) & (share < 0.9)).all(1)  # others can hardly lie elsewhere
+    assert abs(share.mean() - rate) < 4 * rate / math.sqrt(B) + 1 / T and share.max() > 1.7 * rate
+    telling = (share > 0.02).any(1) & (share < 0.9).any(1)  # others can hardly lie elsewhere
     same, some = (cells == cells[:, :1]).all((1, 2)) & telling, telling.sum()
-    assert abs(same.sum() - together * some) <= 4 * math.sqrt(some * together * (1 - together))
+    expected, spread = together * some, math.sqrt(some * together * (1 - together))
+    assert abs(same.sum() - expected) <= 4 * spread + 0.1 * some * (0 < together < 1)
 
 
 @pytest.mark.parametrize("together", [0.0, 1.0])
