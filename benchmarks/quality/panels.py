@@ -174,8 +174,10 @@ def air(drop: tuple[str, ...] = ()) -> tuple[Windows, Windows]:
         .set_output(transform="pandas")
         .fit_transform(frame[["time"]])
     )
-    frame = frame.assign(place=frame["station"]).drop(columns=list(drop))
-    frame[["hour_sin", "hour_cos"]] = clock[["time_hour_sin", "time_hour_cos"]].astype("float32")
+    frame = frame.drop(columns=list(drop))
+    for name in ("hour", "month"):
+        for wave in ("sin", "cos"):
+            frame[f"{name}_{wave}"] = clock[f"time_{name}_{wave}"].astype("float32")
     windows = sliding_windows(
         frame, 72, 6, group="station", time="time", target="PM2.5", horizon=24
     )
@@ -186,18 +188,33 @@ def air_network(train: Windows, n_jobs: int | None, **settings: Any) -> TimeAwar
     """Chosen on 2015; everything else is the default."""
     return TimeAwareRegressor(
         categorical_features=train.categorical_features,
-        max_epochs=3,
-        dropout=0.3,
         code_dropout=0.2,
         window_dropout=0.2,
+        batch_size=256,
+        learning_rate=2e-3,
+        max_epochs=5,
         n_jobs=n_jobs,
         random_state=0,
-        **settings,
+        **{"patching": "feature", **settings},
     )
 
 
-def air_boosting() -> HistGradientBoostingRegressor:
+def aggregates(train: Windows, test: Windows) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Lags and summaries, the last wind direction and the station, and which are categories."""
+    lags = PanelSummaries(recent=24, lags=(1, 2, 3, 6, 12, 24, 48, 71))
+    stations = np.unique(train.groups).tolist()
+    parts = []
+    for windows in (train, test):
+        station = np.array([stations.index(group) for group in windows.groups], float)
+        wind = windows.X[:, windows.categorical_features, -1]
+        parts.append(np.column_stack([lags.transform(windows.X), wind, station]))
+    d = parts[0].shape[1]
+    return parts[0], parts[1], list(range(d - 1 - len(train.categorical_features), d))
+
+
+def air_boosting(categorical: list[int]) -> HistGradientBoostingRegressor:
     return HistGradientBoostingRegressor(
+        categorical_features=categorical,
         learning_rate=0.05,
         max_iter=300,
         max_leaf_nodes=8,
@@ -231,18 +248,17 @@ def beijing(options: argparse.Namespace) -> list[dict[str, Any]]:
     score("last value", 0.0, last, last.mean(axis=1))
     if not options.skip_peers:
         start = time.perf_counter()
-        lags = PanelSummaries(recent=24, lags=(1, 2, 3, 6, 12, 24, 48, 71))
-        seen, further = lags.transform(train.X), lags.transform(test.X)
+        seen, further, categorical = aggregates(train, test)
         hours = np.empty(test.y.shape)
         for hour in range(24):
             there = ~np.isnan(train.y[:, hour])
-            model = air_boosting().fit(seen[there], train.y[there, hour])
+            model = air_boosting(categorical).fit(seen[there], train.y[there, hour])
             hours[:, hour] = model.predict(further)
         seconds = time.perf_counter() - start
         score("lags + HistGradientBoosting, one per hour", seconds, hours, hours.mean(axis=1))
         start = time.perf_counter()
         there = (~np.isnan(train.y)).sum(axis=1) >= 18
-        model = air_boosting().fit(seen[there], np.nanmean(train.y[there], axis=1))
+        model = air_boosting(categorical).fit(seen[there], np.nanmean(train.y[there], axis=1))
         told = model.predict(further)
         score("lags + HistGradientBoosting, mean", time.perf_counter() - start, None, told)
 
@@ -255,14 +271,13 @@ def beijing(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     network("TimeAwareRegressor", train, test)
     if options.ablation:
-        network("one member", train, test, n_ensemble=1)
-        network("one member, without channel patches", train, test, n_ensemble=1, patching="time")
-        network(
-            "one member, without temporal patches", train, test, n_ensemble=1, patching="feature"
-        )
+        one = {"n_ensemble": 1}
+        network("one member", train, test, **one)
+        network("  with temporal patches besides", train, test, **one, patching="dual")
+        network("  with temporal patches alone", train, test, **one, patching="time")
         blind = [filled(part, train) for part in (train, test)]
-        network("one member, missing values as the median", *blind, n_ensemble=1)
-        network("one member, without wind direction", *air(drop=("wd",)), n_ensemble=1)
+        network("  missing values as the median", *blind, **one)
+        network("  without wind direction", *air(drop=("wd",)), **one)
     return rows
 
 

@@ -111,7 +111,10 @@ def finite_numbers(column: pd.Series) -> NDArray[Any]:
 def without_categories(column: pd.Series) -> pd.Series:
     """A categorical column as one of the dtype of its categories."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.astype(column.dtype.categories.dtype)
+        kind = column.dtype.categories.dtype
+        if kind.kind in "iub" and column.isna().any():  # which have no room for what is missing
+            kind = np.dtype(object if kind.kind == "b" else np.float64)
+        return column.astype(kind)
     return column
 
 
