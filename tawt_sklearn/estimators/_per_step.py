@@ -78,10 +78,15 @@ def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: b
             expected = f"({len(panel)}, {T})"
             if len(set(lengths.tolist())) > 1:
                 expected = "a list of arrays (n_timepoints_i,), as X is one"
+            remedy = (
+                "NaN (-1 for classes that are whole numbers) stands for a step without label; with "
+                "labels of cases pass per_step=False."
+            )
+            if labels.shape == (len(panel), panel.n_channels):
+                remedy = "X looks like (n, T, C), with time before channels: X.swapaxes(1, 2)."
             raise DataError(
                 f"Expected {what} to hold a label for each step of X, {expected}. Got an array of "
-                f"shape {labels.shape}. NaN (-1 for classes that are whole numbers) stands for a "
-                "step without label; with labels of cases pass per_step=False."
+                f"shape {labels.shape}. {remedy}"
             )
         return _kind(labels, classes)
     cases = [_kind(np.asarray(one), classes) for one in y]

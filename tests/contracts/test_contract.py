@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
@@ -177,6 +178,91 @@ class TestPanelRegressor(PanelContract):
         return TimeAwareRegressor(**QUICK)
 
 
+def categories() -> np.ndarray:
+    """The panel with a third channel of codes 0, 1 and 2."""
+    values = panel()
+    values[:, 2] = np.clip(np.round(values[:, 2]) + 1, 0, 2)
+    return values
+
+
+class TestPanelClassifierOfCategories(PanelContract):
+    """With a categorical channel, and temporal patches of two granularities."""
+
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(**QUICK, categorical_features=[2], patch_length=[2, 6])
+
+    def data(self):
+        _, y = super().data()
+        return categories(), y
+
+    def test_fractions_among_the_categories(self, X, y, fitted):
+        with pytest.raises(ValueError, match="whole numbers in 'channel_2'"):
+            self.make().fit(X + 0.5, y)
+        with pytest.raises(ValueError, match="whole numbers in 'channel_2'"):
+            fitted.predict(X + 0.5)
+
+
+class StepContract(PanelContract):
+    """Labels and answers at each step; a fifth of the steps has no label."""
+
+    def data(self):
+        X = panel()
+        y = np.nancumsum(X[:, 0], axis=1)
+        unknown = np.random.default_rng(1).random(y.shape) < 0.2
+        if self.kind == "classifier":
+            return X, np.where(unknown, -1, y > 0)
+        return X, np.where(unknown, np.nan, y)
+
+    def test_labels_in_any_form(self, X, y, expected):
+        for form in (list(y), np.asarray(y), y.tolist(), pd.DataFrame(y)):
+            assert_same(fit_and_answer(self.make(), X, form), expected)
+
+    def test_missing_labels(self, X, y, expected):
+        """They are what a step without label has; some must be there."""
+        holed = y.astype(float)
+        holed[y == -1] = np.nan
+        for name, answer in fit_and_answer(self.make(), X, holed).items():
+            np.testing.assert_array_equal(answer, expected[name], err_msg=name)
+        with pytest.raises(ValueError, match="a label at one step at least"):
+            self.make().fit(X, np.full(y.shape, np.nan))
+
+    def test_there_is_an_answer_for_each_step(self, expected, X, y):
+        for name, answer in expected.items():
+            assert answer.shape[:2] == y.shape == (len(X), X.shape[2]), name
+
+    def test_answers_have_the_shapes_of_scikit_learn(self, fitted, X, y, expected):
+        """But for the axis of time, which comes second."""
+        assert isinstance(expected["predict"], np.ndarray)
+        assert expected["predict"].shape == y.shape
+        assert all(np.isfinite(answer).all() for answer in expected.values())
+        if self.kind == "regressor":
+            assert expected["predict"].dtype == np.float64
+            assert not hasattr(fitted, "classes_")
+            return
+        np.testing.assert_array_equal(fitted.classes_, [0, 1])
+        p = expected["predict_proba"]
+        assert p.shape == (*y.shape, 2) and expected["decision_function"].shape == y.shape
+        np.testing.assert_allclose(p.sum(axis=2), 1)
+        np.testing.assert_allclose(np.log(p), expected["predict_log_proba"], atol=1e-12)
+        np.testing.assert_array_equal(p.argmax(axis=2), expected["predict"])
+
+
+class TestStepClassifier(StepContract):
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(**QUICK)
+
+
+class TestStepRegressor(StepContract):
+    kind = "regressor"
+
+    def make(self):
+        return TimeAwareRegressor(**QUICK)
+
+
 class PanelTransformerContract(EstimatorContract):
     kind = "transformer"
 
@@ -196,6 +282,29 @@ class TestPanelEncoder(PanelTransformerContract):
         X[3, 0, 0] = np.inf
         with pytest.raises(ValueError, match="infinit"):
             fitted.transform(X)
+
+
+class TestSeriesEncoder(TestPanelEncoder):
+    """Of numbers (n_cases, n_timepoints)."""
+
+    def data(self):
+        return panel()[:, 0], None
+
+    def test_infinite_values(self, X, fitted):
+        X = X.copy()
+        X[3, 0] = np.inf
+        with pytest.raises(ValueError, match="infinit"):
+            fitted.transform(X)
+
+
+class TestPanelEncoderOfCategories(TestPanelEncoder):
+    """With a categorical channel, and temporal patches of two granularities."""
+
+    def make(self):
+        return TimeAwareEncoder(**QUICK_ENCODER, categorical_features=[2], patch_length=[2, 6])
+
+    def data(self):
+        return categories(), None
 
 
 class TestPanelMissingMaskEncoder(PanelTransformerContract):
