@@ -279,9 +279,10 @@ class ChannelPatches(nn.Module):
         self.shared = nn.Linear(self.n_statistics, d_model, bias=False)
         self.scale = nn.Embedding(n_channels, d_model)
         self.shift = nn.Embedding(n_channels, d_model)
-        self.absent = nn.Embedding(n_channels, d_model)
-        for table in (self.scale, self.shift, self.absent):
-            nn.init.normal_(table.weight, std=0.3 if table is self.scale else 0.5)
+        nn.init.normal_(self.scale.weight, std=0.3)
+        nn.init.normal_(self.shift.weight, std=0.5)
+        # Not random: a channel may be missing in prediction only, and have taught nothing.
+        self.absent = nn.Parameter(torch.zeros(n_channels, d_model))
         self.share = self.newest = None
         if cardinalities:
             self.share = CategoryTable(cardinalities, d_model)
@@ -313,7 +314,6 @@ class ChannelPatches(nn.Module):
             tokens = torch.cat([tokens, named], dim=1)
             occurs = torch.cat([occurs, (batch.category > 0).any(2)], dim=1)
             time = torch.cat([time, newest.clamp(min=0).expand(-1, named.shape[1])], dim=1)
-        tokens = tokens + self.shift(code)
-        tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent(code))
+        tokens = torch.where(occurs.unsqueeze(-1), tokens, self.absent) + self.shift(code)
         levels = statistics[..., [*self.level_columns]]
         return Patches(tokens, time, occurs, None, code, levels)

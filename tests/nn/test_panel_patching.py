@@ -119,7 +119,7 @@ def test_a_channel_is_its_statistics_or_the_shares_of_its_codes():
         known = ~np.isnan(number[c]) if c < 4 else category[k] > 0
         assert got.timed[row, c] == known.any()
         if not known.any():
-            assert torch.equal(got.tokens[row, c], patches.absent.weight[c])
+            assert torch.equal(got.tokens[row, c], patches.absent[c] + patches.shift.weight[c])
             continue
         if c < 4:
             token = patches.shared(statistics[row, c]) * (1 + patches.scale.weight[c])
