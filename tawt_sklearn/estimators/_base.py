@@ -161,10 +161,13 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         ----------
         X : DataFrame of n rows, or anything :func:`~tawt_sklearn.as_events` takes
             One row for each subject: an events column, raw or tokenised, and static columns.
-            Also a panel (n, n_channels, n_timepoints), or numbers (n, n_timepoints) with one
-            series in each row; NaN is "not measured".
+            Also a panel (n, n_channels, n_timepoints), a list of arrays (n_channels,
+            n_timepoints_i), or numbers (n, n_timepoints) with one series in each row; NaN is "not
+            measured".
         y : (n,) or (n, k) array, Series or DataFrame
-            Labels; the index of a Series must be that of ``X``.
+            Labels; the index of a Series must be that of ``X``.  Of a panel also (n,
+            n_timepoints), or a list of arrays (n_timepoints_i,): a label at each step, see
+            ``per_step``.
         sample_weight : (n,) array, optional
             Weights of the rows.  A weight of two is exactly the row given twice, a weight of
             zero exactly the row left out: equal rows count as one, and rows are put into an

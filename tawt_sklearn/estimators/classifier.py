@@ -1,4 +1,4 @@
-"""TimeAwareClassifier: event histories in, class probabilities out."""
+"""TimeAwareClassifier: event histories or panels in, class probabilities out."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ from tawt_sklearn.training.net import EventNet
 
 
 class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
-    """A dual-patch transformer that classifies subjects by their event histories.
+    """A dual-patch transformer that classifies event histories or sensor panels.
 
     All events of one code become one token (its exact statistics), all events of one window of
-    time another; attention between them knows how far apart in time they are.  Missing values
-    are never imputed: what was not measured is information.
+    time another; attention between them knows how far apart in time they are.  Of a panel, a
+    channel is a code, and a strided stretch of time a window.  Missing values are never imputed:
+    what was not measured is information.
 
-    Labels are classes (n,), or zeros and ones (n, k) for several labels that a row may have.
+    Labels are classes (n,), zeros and ones (n, k) for several labels that a row may have, or
+    classes at each step of a panel (n, n_timepoints).
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Sines of learned or of fixed frequency for the time of a window; a TimeEmbedder with one of
         these methods chooses the frequencies that they start from.
     n_windows : int, default=16
-        Windows of time, each with about as many training events.
+        Windows of time, each with about as many training events; temporal patches of a panel.
     categorical_features : array-like of int or of bool, default=None
         Panels: channels that hold categories, as whole numbers, by position or as a mask.
     patch_length : int or sequence of int, default=None

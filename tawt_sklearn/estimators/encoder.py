@@ -43,7 +43,7 @@ from tawt_sklearn.training.trainer import Beginning
 
 
 class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator):
-    """Self-supervised pretraining in ``fit``, embeddings of histories in ``transform``.
+    """Self-supervised pretraining in ``fit``, embeddings of histories or panels in ``transform``.
 
     The network is that of :class:`~tawt_sklearn.TimeAwareClassifier`.  It learns from histories
     alone: to rebuild what was hidden, to tell one subject from another, to say what comes next.
@@ -53,7 +53,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     Parameters
     ----------
     objective : str, objective, or mapping of these to weights, default="masked"
-        - ``"masked"``: hide events, windows of time and codes, and rebuild them
+        - ``"masked"``: hide events, windows of time and codes (stretches of time and channels of a
+          panel), and rebuild them
           (:class:`~tawt_sklearn.objectives.MaskedReconstruction`);
         - ``"contrastive"``: two views of one history are closer than those of two
           (:class:`~tawt_sklearn.objectives.Contrastive`);

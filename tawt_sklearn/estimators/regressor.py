@@ -1,4 +1,4 @@
-"""TimeAwareRegressor: event histories in, numbers out."""
+"""TimeAwareRegressor: event histories or panels in, numbers out."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from tawt_sklearn.tokens.sequencer import TripletSequencer
 
 
 class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
-    """A dual-patch transformer that predicts numbers from event histories.
+    """A dual-patch transformer that predicts numbers from event histories or sensor panels.
 
     The same network as in :class:`~tawt_sklearn.TimeAwareClassifier`.  Labels are one number
-    (n,) or several (n, k) for each row; they are scaled inside, predictions have their unit.
+    (n,) or several (n, k) for each row, or one at each step of a panel (n, n_timepoints); they
+    are scaled inside, predictions have their unit.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Sines of learned or of fixed frequency for the time of a window; a TimeEmbedder with one of
         these methods chooses the frequencies that they start from.
     n_windows : int, default=16
-        Windows of time, each with about as many training events.
+        Windows of time, each with about as many training events; temporal patches of a panel.
     categorical_features : array-like of int or of bool, default=None
         Panels: channels that hold categories, as whole numbers, by position or as a mask.
     patch_length : int or sequence of int, default=None

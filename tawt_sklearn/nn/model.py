@@ -18,7 +18,7 @@ from tawt_sklearn.nn.pooling import Pooling, Readout
 from tawt_sklearn.nn.steps import StepReadout
 
 WIDEST = 2**14
-"""With more statistics than this there is no short way from them to the scores."""
+"""With more levels than this there is no short way from them to the scores."""
 
 
 class DualPatchPredictor(nn.Module):

@@ -80,7 +80,8 @@ def indicators(labels: NDArray) -> NDArray[np.int64]:
         raise DataError(
             "Expected y of several columns to say with 0 and 1 which labels a row has. Got "
             f"{odd[:1].tolist()[0]!r} among others. For one label of several classes give y of "
-            "shape (n,); for several such labels use sklearn.multioutput.MultiOutputClassifier."
+            "shape (n,); for several such labels use sklearn.multioutput.MultiOutputClassifier. "
+            "For a label at each step of a panel it takes as many columns as X has steps."
         )
     return numbers.astype(np.int64)
 
