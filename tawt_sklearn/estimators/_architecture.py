@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ def learn_waves(estimator: Any, data: RowDataset) -> Waves | None:
     if isinstance(estimator.time_encoding, str):
         return None
     embedder = clone(estimator.time_encoding).set_params(unit=None, indicators="missing-only")
+    if embedder.random_state is None:  # which would draw others in every fit
+        own = estimator.random_state
+        embedder.set_params(random_state=own if isinstance(own, Integral) else 0)
     embedder.fit(data.times().reshape(-1, 1))
     frequency = embedder.frequencies_[0]
     if embedder.method == "sinusoidal":

@@ -48,8 +48,8 @@ from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, check
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
-from tawt_sklearn.objectives.steps import StepTarget, labelled
-from tawt_sklearn.objectives.supervised import NumericTarget, Target
+from tawt_sklearn.objectives.steps import StepTarget, labelled, natural
+from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, Target
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import RowDataset
@@ -122,7 +122,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
     def _check_step_labels(self, labels: NDArray) -> NDArray:
         """Labels (n, T) of steps, or an error that says what is wrong with them."""
         there = labelled(labels)
-        checked = self._check_labels(labels[there])
+        checked = self._check_labels(natural(labels[there]))
         kinds = np.full(labels.shape, np.nan) if checked.dtype.kind == "f" else labels.copy()
         kinds[there] = checked
         return kinds
@@ -288,22 +288,25 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             pretrained = read_pretrained(self.pretrained)
             check_shape(self, pretrained)
             pretrained.preparation.check_form(form)
-        if isinstance(target, StepTarget) or (
-            going_on and isinstance(self._known_target(), StepTarget)
-        ):
-            per_step = True
+        if going_on:
+            per_step = isinstance(self._known_target(), StepTarget)
         else:
-            per_step = not going_on and is_per_step(y, frame, form, self.per_step)
+            per_step = is_per_step(y, frame, form, self.per_step)
         if per_step:
             labels = read_step_labels(y, X, frame, classes=is_classifier(self))
             require_labels(labels)
             self._refuse_for_steps()
+            if isinstance(target, ClassTarget):  # the classes of steps, known beforehand
+                target = StepTarget(target, float(labelled(labels).sum() / len(labels)))
         else:
             labels = read_labels(y, X, len(frame))
         weights = read_weights(sample_weight, X, len(frame))
         if not weights.all():
             used = np.flatnonzero(weights)
             frame, labels, weights = take_rows(frame, used), labels[used], weights[used]
+            if per_step and isinstance(frame, Panel):
+                labels = labels[:, labels.shape[1] - frame.lengths.max(initial=0) :]
+                require_labels(labels)
         if known is not None:
             if pretrained is None:
                 known.check_settings(self, self.sequencer)
@@ -395,8 +398,8 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         )
         model: dict[str, Any] = {
             "prior": ready.target.prior.tolist(),
-            "code_dropout": self.code_dropout,
-            "window_dropout": self.window_dropout,
+            "code_dropout": self._hidden(self.code_dropout, 0.2, ready),
+            "window_dropout": self._hidden(self.window_dropout, 0.3, ready),
             "head_dropout": min(0.9, 1.5 * self.dropout),
             "per_step": isinstance(ready.target, StepTarget),
         }
@@ -423,6 +426,12 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             pretrained=ready.pretrained,
             head_only=head_only,
         )
+
+    def _hidden(self, asked: float | str, usual: float, ready: Ready) -> float:
+        """Share that is hidden in training."""
+        if asked != "auto":
+            return float(asked)
+        return 0.0 if isinstance(ready.target, StepTarget) else usual
 
     def _gently(self, ready: Ready) -> dict[str, Any]:
         """What of the recipe is different where the network has been pretrained."""
@@ -513,7 +522,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         panel, _ = read_rows(self, X, self.preparation_)
         assert isinstance(panel, Panel)
         truth, told, case = paired(y, self.predict(X), X, panel, classes=is_classifier(self))
-        weight = None if sample_weight is None else np.asarray(sample_weight)[case]
+        weight = None
+        if sample_weight is not None:
+            weight = read_weights(sample_weight, X, len(panel))[case]
         return float(judge(truth, told, sample_weight=weight))
 
     def set_params(self, **params: Any) -> Self:

@@ -163,6 +163,8 @@ class Ensemble:
             strata = self.target.strata(data.target)
             kept, out = holdout(strata, self.validation_fraction, np.random.RandomState(seed))
             data, held_out = data.subset(kept), data.subset(out)
+            if isinstance(self.target, StepTarget):
+                self.target.require_labels(data.target, held_out.target)
         make_module = partial(DualPatchPredictor, **self.model)
         if beginning is None and self.pretrained is not None:
             if isinstance(self.target, StepTarget):

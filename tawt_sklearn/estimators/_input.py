@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from tawt_sklearn.estimators._architecture import learn_waves
-from tawt_sklearn.estimators._panel_preparation import PanelPreparation
+from tawt_sklearn.estimators._panel_preparation import PanelPreparation, refuse_fractions
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.content import mix_hashes
@@ -42,6 +42,7 @@ def read_rows(
         ``X`` is nothing the estimators take, or not like the rows seen in fit.
     """
     if is_numbers(X):
+        _refuse_ragged(X)
         return _read_array(estimator, X, preparation)
     if channels_of(X) is not None:
         return _read_series(estimator, X, preparation)
@@ -76,8 +77,11 @@ def _read_array(
         raise not_a_panel(checked)
     if isinstance(preparation, PanelPreparation) and form == "panel":
         _refuse_swapped(checked.shape[1], {checked.shape[2]}, preparation, "X.swapaxes(1, 2)")
+    panel = Panel.of(checked)
+    if preparation is None:
+        refuse_fractions(estimator.categorical_features, panel)
     validate_data(estimator, X, reset=preparation is None, skip_check_array=True)
-    return Panel.of(checked), form
+    return panel, form
 
 
 def _read_series(
@@ -108,6 +112,8 @@ def _read_series(
         _refuse_swapped(
             panel.n_channels, set(panel.lengths.tolist()), preparation, "[x.T for x in X]"
         )
+    if preparation is None:
+        refuse_fractions(estimator.categorical_features, panel)
     rows = np.broadcast_to(np.float64(0), (len(panel), panel.n_channels))
     validate_data(estimator, rows, reset=preparation is None, skip_check_array=True)
     return panel, "panel"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from tawt_sklearn.tokens.levels import (
     encode_levels,
     find_categorical,
     learn_levels,
+    positions,
 )
 from tawt_sklearn.tokens.scales import learn_scale, scale_numbers
 from tawt_sklearn.tokens.steps import Steps
@@ -187,17 +187,18 @@ class PanelPreparation:
         ValueError
         """
         asked = {
-            "patch_length": (as_lengths(estimator.patch_length), self.patch_lengths),
+            "patch_length": (estimator.patch_length, as_lengths, self.patch_lengths),
             "categorical_features": (
-                _plain(estimator.categorical_features),
-                self.categorical_features,
+                estimator.categorical_features,
+                lambda given: positions(given, channel_labels(len(self.center))),
+                self.categorical,
             ),
         }
-        for name, (now, then) in asked.items():
-            if now not in (None, then):
+        for name, (given, read, then) in asked.items():
+            if given is not None and read(given) != then:
                 raise ValueError(
                     f"Expected {name}={then!r}, as the encoder was pretrained, or None. Got "
-                    f"{name}={now!r}. Leave it out, or pretrain another encoder."
+                    f"{name}={given!r}. Leave it out, or pretrain another encoder."
                 )
 
     def check_form(self, form: Form) -> None:
@@ -220,6 +221,12 @@ class PanelPreparation:
         DataWarning
             Values of a channel that had none in fit, and categories that fit has not seen.
         """
+        if panel.n_channels != len(self.center):
+            raise DataError(
+                f"Expected {len(self.center)} channels, as were learned from. Got "
+                f"{panel.n_channels}: X has {panel.n_channels} features, but what was learned is "
+                f"expecting {len(self.center)} features."
+            )
         steps, names = _steps(panel), channel_labels(len(self.center))
         N, C, K = len(panel.steps), len(self.center), len(self.categorical)
         number = np.full((N, C), np.nan, np.float32)
@@ -257,6 +264,19 @@ class PanelPreparation:
         return values
 
 
+def refuse_fractions(categorical_features: Any, panel: Panel) -> None:
+    """Refuse fractions in channels of categories, before the cases are put in another order.
+
+    Raises
+    ------
+    DataError
+        Which names the case and the step; channels that there are not.
+    """
+    steps, names = _steps(panel), channel_labels(panel.n_channels)
+    for c in find_categorical(steps, categorical_features, names).tolist():
+        category_column(steps, c, names[c])
+
+
 def channel_labels(n_channels: int) -> list[str]:
     """``channel_0``, ``channel_1``, ..."""
     return [f"channel_{c}" for c in range(n_channels)]
@@ -266,8 +286,7 @@ def as_lengths(patch_length: Any) -> tuple[int, ...] | None:
     """What ``patch_length=`` means: lengths of temporal patches, None for the default."""
     if patch_length is None:
         return None
-    lengths = patch_length if isinstance(patch_length, Sequence | np.ndarray) else [patch_length]
-    return tuple(int(length) for length in lengths)
+    return tuple(sorted(int(length) for length in np.atleast_1d(np.asarray(patch_length))))
 
 
 def _plain(asked: Any) -> tuple | None:

@@ -91,7 +91,8 @@ def reconstructed_panel(encoder: Any, panel: Panel, data: PanelDataset, n_passes
         values[known, c] = codes[category[known, k] - FIRST_CODE]
     values[np.isnan(panel.steps)] = np.nan
     if panel.stacked:
-        return values.reshape(len(panel), -1, C).swapaxes(1, 2)
+        values = values.reshape(len(panel), -1, C).swapaxes(1, 2)
+        return values[:, 0] if preparation.form == "series" else values
     return [part.T for part in np.split(values, panel.offsets[1:-1])]
 
 

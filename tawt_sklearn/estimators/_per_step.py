@@ -25,10 +25,11 @@ def is_per_step(y: Any, rows: Rows, form: str, per_step: bool | str) -> bool:
     DataError
         Labels at each step of something that has no steps.
     """
-    if per_step is True and not isinstance(rows, Panel):
+    of_steps = per_step is True or (per_step == "auto" and _is_list_of_arrays(y))
+    if of_steps and not isinstance(rows, Panel):
         raise DataError(
-            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, with "
-            "per_step=True. Got event histories, which have no regular steps. Make rows of each "
+            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, with a label "
+            "at each step. Got event histories, which have no regular steps. Make rows of each "
             "history with until=."
         )
     if per_step != "auto" or not isinstance(rows, Panel) or form != "panel":
@@ -41,6 +42,8 @@ def is_per_step(y: Any, rows: Rows, form: str, per_step: bool | str) -> bool:
 
 def _is_list_of_arrays(y: Any) -> bool:
     """Series of labels of different lengths, rather than a table of labels."""
+    if isinstance(y, pd.Series):
+        y = y.to_numpy()
     if isinstance(y, np.ndarray):
         return y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
     if not isinstance(y, list | tuple) or not len(y) or np.ndim(_first(y)) == 0:
@@ -70,6 +73,7 @@ def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: b
         )
     assert isinstance(panel, Panel)  # is_per_step() has seen to it
     lengths = panel.lengths
+    other_number = " Found input variables with inconsistent numbers of samples."
     if not _is_list_of_arrays(y):
         check_index(y, X, what)
         labels = y.to_numpy() if isinstance(y, pd.DataFrame) else np.asarray(y)
@@ -86,9 +90,10 @@ def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: b
                 remedy = "X looks like (n, T, C), with time before channels: X.swapaxes(1, 2)."
             raise DataError(
                 f"Expected {what} to hold a label for each step of X, {expected}. Got an array of "
-                f"shape {labels.shape}. {remedy}"
+                f"shape {labels.shape}. {remedy}" + other_number * (len(labels) != len(panel))
             )
         return _kind(labels, classes)
+    check_index(y, X, what)
     cases = [_kind(np.asarray(one), classes) for one in y]
     got = np.array([len(case) if case.ndim == 1 else -1 for case in cases])
     if len(cases) != len(panel) or (got != lengths).any():
@@ -100,6 +105,8 @@ def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: b
         raise DataError(
             f"Expected {what} to hold a label for each step of X: {len(panel)} arrays as long as "
             f"its cases. Got {len(cases)} arrays.{place}"
+            + other_number
+            * (len(cases) != len(panel))
         )
     T = int(lengths.max())
     kind = np.result_type(*cases) if len({case.dtype.kind for case in cases}) == 1 else None

@@ -28,8 +28,8 @@ CONSTRAINTS: dict[str, Any] = {
     "per_step": [StrOptions({"auto"}), "boolean"],
     "patch_length": [Interval(Integral, 1, None, closed="left"), "array-like", None],
     "max_feature_patches": [Interval(Integral, 1, None, closed="left")],
-    "code_dropout": [Interval(Real, 0, 0.5, closed="both")],
-    "window_dropout": [Interval(Real, 0, 0.5, closed="both")],
+    "code_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
+    "window_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "sequencer": [TripletSequencer, None],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
     "fine_tune": [StrOptions({"full", "head", "gradual"})],
@@ -105,11 +105,16 @@ def check_settings(estimator: Any) -> None:
                 f"Expected time_encoding with up to d_model - 1 = {estimator.d_model - 1} waves. "
                 f"Got {n_waves}. Lower its n_frequencies."
             )
-    if np.ndim(estimator.patch_length):
-        lengths = list(estimator.patch_length)
-        if not lengths or not all(isinstance(n, Integral) and int(n) >= 1 for n in lengths):
+        if embedder.channel is not None:
             raise ValueError(
-                "Expected patch_length to hold numbers of steps, 1 or more. Got "
+                "Expected a TimeEmbedder without channel as time_encoding: the network counts "
+                f"steps. Got channel={embedder.channel!r}."
+            )
+    if estimator.patch_length is not None:
+        lengths = np.asarray(estimator.patch_length)
+        if lengths.dtype.kind not in "iu" or not lengths.size or lengths.min() < 1:
+            raise ValueError(
+                "Expected patch_length to be a number of steps, 1 or more, or to hold such. Got "
                 f"{estimator.patch_length!r}."
             )
     scoring = getattr(estimator, "scoring", "loss")  # which pretraining has no use for

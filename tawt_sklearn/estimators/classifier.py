@@ -76,8 +76,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     max_feature_patches : int, default=128
         With more codes than this, only codes that occur in a history become tokens, at most
         this many for each history; the most frequent codes of the training data go first.
-    code_dropout, window_dropout : float, default=0.2 and 0.3
-        Mean share of codes and windows that are hidden in a training step.
+    code_dropout, window_dropout : float or "auto", default="auto"
+        Mean share of codes and windows that are hidden in a training step.  ``"auto"`` is 0.2 and
+        0.3, and nothing with labels at each step, whose evidence would be hidden.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -189,7 +190,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     """
 
     classes_: NDArray
-    target_: ClassTarget | MultilabelTarget
+    target_: ClassTarget | MultilabelTarget | StepTarget
     temperature_: float
 
     _parameter_constraints = {
@@ -212,8 +213,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         patch_length: Any = None,
         per_step: bool | str = "auto",
         max_feature_patches: int = 128,
-        code_dropout: float = 0.2,
-        window_dropout: float = 0.3,
+        code_dropout: float | str = "auto",
+        window_dropout: float | str = "auto",
         sequencer: TripletSequencer | None = None,
         pretrained: Any = None,
         fine_tune: str = "full",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,10 @@ from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.panel_patching import PanelShape, StepFeatures, Strides
 
 REACH = 2
-"""Steps to either side that a step sees by itself, besides what its patches know."""
+"""Steps to either side that a step sees at once, besides what its patches know."""
+
+DILATIONS = (1, 2, 4, 8)
+"""Distances over which neighbours then tell each other what they see."""
 
 
 def unpatched(tokens: Tensor, strides: Strides, n_steps: int) -> Tensor:
@@ -30,6 +35,29 @@ def unpatched(tokens: Tensor, strides: Strides, n_steps: int) -> Tensor:
         count = holds.to(tokens.dtype) if count is None else count + holds
     assert total is not None and count is not None
     return total / count.view(1, -1, 1)
+
+
+class StepMixer(nn.Module):
+    """Each step learns from steps further and further away, before and after it.
+
+    Dilated convolutions with residuals (Bai, Kolter & Koltun, "An Empirical Evaluation of Generic
+    Convolutional and Recurrent Networks for Sequence Modeling", 2018), which see the future, too.
+    """
+
+    def __init__(self, d_model: int, dilations: Sequence[int] = DILATIONS) -> None:
+        super().__init__()
+        self.dilations = tuple(dilations)
+        self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in self.dilations)
+        self.layers = nn.ModuleList(nn.Linear(3 * d_model, d_model) for _ in self.dilations)
+
+    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+        """(B, T, D) steps, (B, T, 1) whether a row has them -> (B, T, D)."""
+        T = x.shape[1]
+        for dilation, norm, layer in zip(self.dilations, self.norms, self.layers, strict=True):
+            around = F.pad(norm(x) * inside, (0, 0, dilation, dilation))
+            three = [around[:, k : k + T] for k in (0, dilation, 2 * dilation)]
+            x = x + F.gelu(layer(torch.cat(three, dim=2)))
+        return x
 
 
 class StepReadout(nn.Module):
@@ -53,6 +81,7 @@ class StepReadout(nn.Module):
         self.has_patches = patching != "feature"
         self.features = StepFeatures(n_channels, shape.cardinalities)
         self.near = nn.Linear(self.features.d_out * (2 * REACH + 1), d_model)
+        self.mix = StepMixer(d_model)
         self.from_row = nn.Linear(d_row, d_model)
         self.d_out = d_model * (3 if self.has_patches else 2)
 
@@ -61,6 +90,7 @@ class StepReadout(nn.Module):
         T = batch.n_steps
         x = F.pad(self.features(batch), (REACH, REACH)).unfold(2, 2 * REACH + 1, 1)
         near = F.gelu(self.near(x.transpose(1, 2).flatten(2)))  # (B, T, D)
+        near = self.mix(near, batch.inside.transpose(1, 2).to(near.dtype))
         parts = [near, self.from_row(row).unsqueeze(1).expand_as(near)]
         if self.has_patches and encoded.temporal is not None:
             parts.append(unpatched(encoded.temporal.tokens, self.strides, T))

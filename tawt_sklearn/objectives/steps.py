@@ -58,7 +58,7 @@ class StepTarget:
             What they are, labels and weights -> weights of the classes.
         """
         row, step = np.nonzero(labelled(labels))
-        there, weights = labels[row, step], weight[row]
+        there, weights = natural(labels[row, step]), weight[row]
         inner = learn(there, weights)
         of_class = None
         if class_weight is not None and isinstance(inner, ClassTarget):
@@ -79,12 +79,12 @@ class StepTarget:
                 f"an array of shape {labels.shape}."
             )
         row, step = np.nonzero(labelled(labels))
-        self.inner.check(labels[row, step])
+        self.inner.check(natural(labels[row, step]))
         return labels
 
     def encode(self, labels: NDArray) -> NDArray:
         row, step = np.nonzero(labelled(labels))
-        codes = self.inner.encode(labels[row, step])
+        codes = self.inner.encode(self.inner.check(natural(labels[row, step])))
         if isinstance(self.inner, ClassTarget):
             encoded = np.full(labels.shape, NO_CLASS, np.int64)
             encoded[row, step] = codes
@@ -101,6 +101,21 @@ class StepTarget:
 
     def strata(self, encoded: NDArray) -> NDArray[np.int64]:
         return np.zeros(len(encoded), np.int64)
+
+    def require_labels(self, kept: NDArray, out: NDArray) -> None:
+        """Refuse a hold-out after which one side has no label.
+
+        Raises
+        ------
+        DataError
+        """
+        for what, encoded in (("train on", kept), ("hold out", out)):
+            there = encoded >= 0 if encoded.dtype.kind == "i" else ~np.isnan(encoded)
+            if not there.any():
+                raise DataError(
+                    f"Expected labels of steps to {what}. Got {len(encoded)} cases without any. "
+                    "Set early_stopping=False, or pass X_val and y_val."
+                )
 
     def loss(self, scores: Tensor, encoded: Tensor) -> Tensor:
         """(B, T, K) scores and encoded labels (B, T') -> (B,); both end with the last step."""
@@ -140,6 +155,14 @@ class StepTarget:
         """The same, judged by another error."""
         assert isinstance(self.inner, NumericTarget)
         return replace(self, inner=replace(self.inner, error=error))
+
+
+def natural(labels: NDArray) -> NDArray:
+    """Labels (m,) of objects that are all numbers or bools as such."""
+    if labels.dtype != object:
+        return labels
+    kind = pd.api.types.infer_dtype(labels, skipna=False)
+    return np.array(labels.tolist()) if kind in ("boolean", "integer", "floating") else labels
 
 
 def labelled(labels: NDArray) -> NDArray[np.bool_]:

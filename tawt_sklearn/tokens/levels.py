@@ -31,7 +31,7 @@ def find_categorical(steps: Steps, asked: Any, names: list[str]) -> np.ndarray:
     by_type = [c for c, column in enumerate(steps.columns) if _is_categorical(column, names[c])]
     if isinstance(asked, str):
         return np.array(by_type, np.int64)
-    chosen = [] if asked is None else _positions(asked, names)
+    chosen = [] if asked is None else positions(asked, names)
     for c in by_type:
         if c not in chosen:
             raise DataError(
@@ -55,7 +55,8 @@ def _is_categorical(column: Any, name: Any) -> bool:
         ) from error
 
 
-def _positions(asked: Any, names: list[str]) -> list[int]:
+def positions(asked: Any, names: list[str]) -> list[int]:
+    """Positions that ``categorical_features`` names, rising."""
     wanted = np.asarray(asked)
     if wanted.dtype == bool and wanted.shape == (len(names),):
         return np.flatnonzero(wanted).tolist()
