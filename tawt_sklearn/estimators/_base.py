@@ -280,13 +280,14 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             Of labels that are known beforehand.
         """
         known = self.preparation_ if going_on else None
-        frame, form = read_rows(self, X, known)
         pretrained: Pretrained | Continued | None = None
         if going_on:
             pretrained = self._continued()
         elif self.pretrained is not None:
             pretrained = read_pretrained(self.pretrained)
             check_shape(self, pretrained)
+        frame, form = read_rows(self, X, known)
+        if isinstance(pretrained, Pretrained):
             pretrained.preparation.check_form(form)
         if going_on:
             per_step = isinstance(self._known_target(), StepTarget)
@@ -378,7 +379,10 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         """
         hold_out = self.early_stopping
         if hold_out == "auto":
-            hold_out = has_validation or len(ready.data) >= EARLY_STOPPING_FLOOR
+            n_labels = len(ready.data)
+            if isinstance(ready.target, StepTarget):
+                n_labels = int(ready.target.strata(ready.data.target).sum())
+            hold_out = has_validation or n_labels >= EARLY_STOPPING_FLOOR
         recipe = Recipe(
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
@@ -496,12 +500,11 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     # ---- prediction --------------------------------------------------------------------------
 
-    def _combined(self, X: Any) -> NDArray[np.float64]:
-        """What the members say together (n, K): log-probabilities, log-odds or numbers."""
-        return self._answers(X)[0]
-
     def _answers(self, X: Any) -> tuple[NDArray[np.float64], Rows]:
-        """The same, (n, T, K) where steps have labels, and what ``X`` was."""
+        """What the members say together (n, K), and what ``X`` was.
+
+        Log-probabilities, log-odds or numbers; (n, T, K) where steps have labels.
+        """
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
         answers = self.target_.combine(scores_of(self.nets_, self.preparation_.dataset(frame)))

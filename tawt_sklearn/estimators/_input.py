@@ -62,6 +62,8 @@ def _read_array(
     estimator: BaseEstimator, X: Any, preparation: Preparation | PanelPreparation | None
 ) -> tuple[Panel, Form]:
     """Numbers (n, T) or (n, C, T), NaN where nothing was measured."""
+    if isinstance(X, np.ma.MaskedArray):  # what is masked was not measured
+        X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     checked = check_array(
         X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
     )

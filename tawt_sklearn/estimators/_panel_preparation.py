@@ -75,6 +75,27 @@ class PanelPreparation:
     form: Form
     waves: Waves | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no fit leaves behind: a file may have been changed."""
+        C = len(self.center)
+        numeric = np.setdiff1d(np.arange(C), self.categorical)
+        fits = (
+            len(self.scale) == len(self.known) == C > 0
+            and sorted(set(self.categorical)) == self.categorical
+            and all(0 <= c < C for c in self.categorical)
+            and len(self.labels) == len(self.categorical)
+            and all(len(set(labels)) == len(labels) for labels in self.labels)
+            and np.isfinite(self.center[numeric]).all()
+            and bool(((self.scale[numeric] > 0) & np.isfinite(self.scale[numeric])).all())
+            and np.isfinite(self.horizon)
+            and self.horizon >= 1
+            and self.n_windows >= 1
+            and self.form in ("series", "panel")
+            and (self.patch_lengths is None or min(self.patch_lengths, default=0) >= 1)
+        )
+        if not fits:
+            raise ValueError("channels, categories or patches that do not fit each other")
+
     @classmethod
     def fit(
         cls,
@@ -136,7 +157,8 @@ class PanelPreparation:
         if lengths is None:
             kinds = [Strides.of(-(-n_steps // self.n_windows))]
         else:
-            kinds = [Strides.of(-(-length // 2), length) for length in sorted(lengths)]
+            within = sorted({min(length, 2 * n_steps) for length in lengths})
+            kinds = [Strides.of(-(-length // 2), length) for length in within]
         return PanelShape(
             tuple((kind.stride, kind.length) for kind in kinds),
             tuple(FIRST_CODE + len(labels) for labels in self.labels),

@@ -74,8 +74,8 @@ def reconstructed_panel(encoder: Any, panel: Panel, data: PanelDataset, n_passes
             hidden = torch.from_numpy(group[step] == k).transpose(1, 2).to(batch.device)
             chosen = hidden & batch.inside
             numbers, names = rebuilt(module, task, batch, chosen)
-            row, code, at = (chosen & batch.present).nonzero().cpu().unbind(1)
-            return step[row, at], code.numpy(), numbers, names
+            row, code, at = (chosen & batch.present).nonzero().cpu().numpy().T
+            return step[row, at], code, numbers, names
 
         for step, code, numbers, names in encoder.net_.each_chunk(data, ask):
             numeric = code < C - K

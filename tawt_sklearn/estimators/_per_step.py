@@ -11,33 +11,36 @@ from numpy.typing import NDArray
 from tawt_sklearn.estimators._input import Rows, check_index
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.objectives.steps import labelled
+from tawt_sklearn.objectives.steps import NO_CLASS, labelled, natural
 
 
 def is_per_step(y: Any, rows: Rows, form: str, per_step: bool | str) -> bool:
     """Whether labels belong to steps rather than to cases.
 
     With ``"auto"`` they do where a panel has as many steps as ``y`` has columns, or where ``y`` is
-    a list of arrays.
+    a list of arrays as long as its cases.
 
     Raises
     ------
     DataError
         Labels at each step of something that has no steps.
     """
-    of_steps = per_step is True or (per_step == "auto" and _is_list_of_arrays(y))
-    if of_steps and not isinstance(rows, Panel):
+    listed = _is_list_of_arrays(y)
+    if not isinstance(rows, Panel) and (per_step is True or (per_step == "auto" and listed)):
         raise DataError(
-            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, with a label "
-            "at each step. Got event histories, which have no regular steps. Make rows of each "
-            "history with until=."
+            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, for y as a "
+            "list of arrays and with per_step=True. Got event histories, which have no regular "
+            "steps. Make rows of each history with until=."
         )
     if per_step != "auto" or not isinstance(rows, Panel) or form != "panel":
         return per_step is True
-    if _is_list_of_arrays(y):
-        return True
+    lengths = set(rows.lengths.tolist())
+    if listed:
+        widths = {np.size(one) for one in y}
+        return len(widths) > 1 or len(lengths) > 1 or widths == lengths
     shape = np.shape(y)
-    return len(shape) == 2 and shape[1] > 1 and set(rows.lengths.tolist()) == {shape[1]}
+    # Of series of different lengths read_step_labels says that it takes a list.
+    return len(shape) == 2 and shape[1] > 1 and shape[1] == max(lengths)
 
 
 def _is_list_of_arrays(y: Any) -> bool:
@@ -130,6 +133,8 @@ def _kind(labels: NDArray, classes: bool) -> NDArray:
     """Whole numbers as int64, or as float64 where they are no classes; text as objects."""
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64 if classes else np.float64)
+    if classes and labels.dtype.kind == "f":
+        return np.where(labels == NO_CLASS, np.nan, labels)
     return labels.astype(object) if labels.dtype.kind in "US" else labels
 
 
@@ -162,4 +167,4 @@ def paired(
         answers = padded
     require_labels(labels)
     row, step = np.nonzero(labelled(labels))
-    return labels[row, step], answers[row, step], row
+    return natural(labels[row, step]), answers[row, step], row

@@ -112,9 +112,11 @@ def check_settings(estimator: Any) -> None:
             )
     if estimator.patch_length is not None:
         lengths = np.asarray(estimator.patch_length)
-        if lengths.dtype.kind not in "iu" or not lengths.size or lengths.min() < 1:
+        wrong = lengths.dtype.kind not in "iu" or lengths.ndim > 1 or not lengths.size
+        if wrong or lengths.min() < 1 or len(set(lengths.flat)) < lengths.size:
             raise ValueError(
-                "Expected patch_length to be a number of steps, 1 or more, or to hold such. Got "
+                "Expected patch_length to be a number of steps, 1 or more, or to hold several "
+                "different ones. Got "
                 f"{estimator.patch_length!r}."
             )
     scoring = getattr(estimator, "scoring", "loss")  # which pretraining has no use for

@@ -56,7 +56,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         ``n_windows`` patches, each of which reaches back over the one before.
     per_step : "auto" or bool, default="auto"
         Panels: whether ``y`` holds a label for each step (n, T) rather than for each case.
-        ``"auto"``: where it has as many columns as the panel has steps, or is a list of arrays.
+        ``"auto"``: where it has as many columns as the panel has steps, or is a list of arrays
+        as long as its cases; 2-D numbers need True.  Pass False where ``y`` is as many numbers
+        for each case by chance, such as a forecast over as many steps.
         NaN (-1 among whole numbers that are classes) stands for a step without label.  What is
         said of a step has seen the whole series, later steps included.
     max_feature_patches : int, default=128

@@ -108,6 +108,10 @@ def series_to_events(series: Sequence[NDArray[Any]]) -> EventsArray:
 
 def _series(series: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
     """Arrays (C, T_i) of numbers, and T_i."""
+    if any(np.ndim(one) == 0 for one in series):
+        raise DataError(
+            "Expected arrays of shape (n_channels, n_timepoints). Got a single number among them."
+        )
     parts = [np.atleast_2d(_numbers(one)) for one in series]
     shapes = {part.shape[:-1] for part in parts}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:

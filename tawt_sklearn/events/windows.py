@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from tawt_sklearn.events._window_places import (
     steps_of_windows,
 )
 from tawt_sklearn.events.tables import Table
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, DataWarning
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -231,6 +232,11 @@ def sliding_windows(
         codes, in sorted order, after those of the training data: estimators meet them as codes that
         they have not seen.
 
+    Warns
+    -----
+    DataWarning
+        With as many target steps as a window has: estimators would take them for labels of steps.
+
     Returns
     -------
     Windows
@@ -314,6 +320,13 @@ def sliding_windows(
     unseen = targets if ahead == 0 else []
     channels = check_channels(table, channels, {group, time}, unseen)
 
+    if horizon == length > 1:
+        warnings.warn(
+            f"Targets of {horizon} steps after windows of {length} steps: y has the shape of "
+            "labels at each step. Pass per_step=False to estimators of panels.",
+            DataWarning,
+            stacklevel=2,
+        )
     recording = read_recording(table, group, time)
     answers = read_targets(table, targets, recording.order)
     steps, levels = read_channels(table, channels, known, numeric, recording.order)

@@ -100,7 +100,9 @@ class StepTarget:
         return self.inner.decode(encoded.reshape(-1, 1))
 
     def strata(self, encoded: NDArray) -> NDArray[np.int64]:
-        return np.zeros(len(encoded), np.int64)
+        """Cases with a label, and without any."""
+        there = encoded >= 0 if encoded.dtype.kind == "i" else ~np.isnan(encoded)
+        return np.asarray(there.any(axis=1), dtype=np.int64)
 
     def require_labels(self, kept: NDArray, out: NDArray) -> None:
         """Refuse a hold-out after which one side has no label.
@@ -114,7 +116,7 @@ class StepTarget:
             if not there.any():
                 raise DataError(
                     f"Expected labels of steps to {what}. Got {len(encoded)} cases without any. "
-                    "Set early_stopping=False, or pass X_val and y_val."
+                    "Raise validation_fraction, set early_stopping=False, or pass X_val and y_val."
                 )
 
     def loss(self, scores: Tensor, encoded: Tensor) -> Tensor:

@@ -693,7 +693,7 @@ def test_what_the_score_refuses(panel, classes, quick):
         with pytest.raises(DataError, match=message):
             clf.score(panel, labels)
     for weight in (np.ones(3), np.ones(N + 1), np.ones((N, T))):
-        with pytest.raises(ValueError, match="sample_weight|inconsistent"):
+        with pytest.raises(ValueError, match="[Ss]ample.weight|inconsistent"):
             clf.score(panel, classes, sample_weight=weight)
 
 

@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 import tawt_sklearn
 from tawt_sklearn.events import Windows, nest_events, sliding_windows
 from tawt_sklearn.events import windows as module
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, DataWarning
 
 
 @pytest.fixture
@@ -78,6 +78,9 @@ def naive_windows(frame, length, stride, horizon, min_length):
             else:
                 y.append(rows[end : end + ahead] if ahead else rows[end - 1])
     return X, y, lost
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Targets of . steps")
 
 
 # -- against one window at a time -----------------------------------------------------------
@@ -846,3 +849,10 @@ def test_cmapss(data_home):
     short = lengths.reindex(ends.index).to_numpy() < 50
     assert short.any()
     assert (np.isnan(last.X).any(axis=(1, 2)) == short).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_that_look_like_labels_of_steps_are_announced(rooms):
+    with pytest.warns(DataWarning, match="Targets of 2 steps after windows of 2.*per_step=False"):
+        sliding_windows(rooms, 2, group="room", time="hour", target="temp", horizon=2)
+    sliding_windows(rooms, 2, group="room", time="hour", target="temp", horizon=1)

@@ -42,6 +42,20 @@ def readout(patching: str, strides=((2, 4), (5, 10))) -> tuple[StepReadout, Dual
     return StepReadout(6, shape, WIDTH, D_ROW, patching).double(), backbone.double().eval()
 
 
+def mixed_by_loop(mix, x, inside):
+    """Steps that learn from others ever further away, one at a time; no row has others outside."""
+    for dilation, norm, layer in zip(mix.dilations, mix.norms, mix.layers, strict=True):
+        seen, after = norm(x) * inside.unsqueeze(2), x.clone()
+        for b, t in np.ndindex(*x.shape[:2]):
+            near = [
+                seen[b, s] if 0 <= s < x.shape[1] else torch.zeros_like(x[b, t])
+                for s in (t - dilation, t, t + dilation)
+            ]
+            after[b, t] = x[b, t] + torch.nn.functional.gelu(layer(torch.cat(near)))
+        x = after
+    return x
+
+
 @pytest.mark.parametrize("patching", ["dual", "time", "feature"])
 def test_every_step_has_its_neighbours_its_row_and_its_patches(patching):
     steps, backbone = readout(patching)
@@ -51,10 +65,13 @@ def test_every_step_has_its_neighbours_its_row_and_its_patches(patching):
     assert told.shape == (5, 12, steps.d_out)
     assert steps.d_out == (2 if patching == "feature" else 3) * WIDTH
     x = np.pad(steps.features(batch).detach().numpy(), ((0, 0), (0, 0), (REACH, REACH)))
+    near = torch.zeros(5, 12, WIDTH, dtype=torch.float64)
     for b, t in np.ndindex(5, 12):
         around = torch.from_numpy(x[b, :, t : t + 2 * REACH + 1].ravel())
-        near = torch.nn.functional.gelu(steps.near(around))
-        torch.testing.assert_close(told[b, t, :WIDTH], near)
+        near[b, t] = torch.nn.functional.gelu(steps.near(around))
+    mixed = mixed_by_loop(steps.mix, near, batch.inside[:, 0])
+    torch.testing.assert_close(told[..., :WIDTH], mixed)
+    for b, t in np.ndindex(5, 12):
         torch.testing.assert_close(told[b, t, WIDTH : 2 * WIDTH], steps.from_row(row[b]))
     if patching != "feature":
         patches = unpatched(encoded.temporal.tokens[:, :6], Strides.of(2, 4), 12)
