@@ -111,7 +111,7 @@ def test_there_are_as_many_patches_as_asked_at_most(n_steps, n_windows):
     (5, [(3, 5)]),
     ([24, 4], [(2, 4), (12, 24)]),
     (np.array([16, 18, 2]), [(1, 2), (8, 16), (10, 18)]),  # bins of two steps from 9 on
-    (40, [(21, 42)]),  # of three
+    (40, [(14, 26)]),  # of no more than twice the series
 ])  # fmt: skip
 def test_lengths_of_patches_that_were_asked_for(X, patch_length, strides):
     ready, _ = prepare(X, patch_length=patch_length)

@@ -386,7 +386,7 @@ def test_lists_that_are_no_panels(panel, classes, quick):
         (np.array([4]), ((2, 4),)),
         (np.int64(4), ((2, 4),)),
         (T + 1, ((6, T + 1),)),
-        (500, ((256, 512),)),
+        (500, ((10, 20),)),  # no more than twice the series
     ],
 )
 def test_patch_lengths(panel, ragged, classes, given, strides, quick):

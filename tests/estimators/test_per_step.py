@@ -588,6 +588,7 @@ def test_the_next_fit_may_be_one_of_cases(panel, classes, quick):
     assert clf.fit(panel, classes).predict(panel).shape == (N, T)
 
 
+@pytest.mark.filterwarnings("ignore:No temperature")
 @pytest.mark.parametrize("kind", ["classes", "texts", "weighted", "numbers"])
 def test_save_and_load(panel, classes, numbers, kind, quick, quick_numbers, tmp_path):
     if kind == "numbers":
