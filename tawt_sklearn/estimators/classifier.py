@@ -65,8 +65,9 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     categorical_features : array-like of int or of bool, default=None
         Panels: channels that hold categories, as whole numbers, by position or as a mask.
     patch_length : int or sequence of int, default=None
-        Panels: steps in a temporal patch; patches start at every half of that.  Several lengths
-        give patches of several granularities.  None covers the longest training case with
+        Panels: steps in a temporal patch; patches start at every half of that (both are rounded
+        up where a patch is longer than 16 steps).  Several lengths give patches of several
+        granularities.  None covers the longest training case with
         ``n_windows`` patches, each of which reaches back over the one before.
     per_step : "auto" or bool, default="auto"
         Panels: whether ``y`` holds a label for each step (n, T) rather than for each case.

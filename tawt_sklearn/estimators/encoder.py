@@ -266,8 +266,9 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         ----------
         X : DataFrame of n rows, or anything :func:`~tawt_sklearn.as_events` takes
             One row for each subject: an events column, raw or tokenised, and static columns.
-            Also a panel (n, n_channels, n_timepoints), or numbers (n, n_timepoints) with one
-            series in each row; NaN is "not measured".
+            Also a panel (n, n_channels, n_timepoints), a list of arrays (n_channels,
+            n_timepoints_i), or numbers (n, n_timepoints) with one series in each row; NaN is "not
+            measured".
         y : ignored
         X_val : as X, optional
             Histories whose loss is recorded after every epoch.  They do not decide anything.

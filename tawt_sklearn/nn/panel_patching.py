@@ -98,18 +98,17 @@ class TemporalStrides(nn.Module):
         waves: Waves | None = None,
     ) -> None:
         super().__init__()
+        self.strides = [Strides.of(stride, length) for stride, length in shape.strides]
         self.granularities = nn.ModuleList(
             StridedPatches(
-                n_channels,
-                shape.cardinalities,
-                d_model,
-                Strides.of(stride, length),
-                horizon,
-                learned_time,
-                waves,
+                n_channels, shape.cardinalities, d_model, kind, horizon, learned_time, waves
             )
-            for stride, length in shape.strides
+            for kind in self.strides
         )
+
+    def n_patches(self, n_steps: int) -> int:
+        """Patches of all granularities that cover a series."""
+        return sum(kind.n_patches(n_steps) for kind in self.strides)
 
     def forward(self, batch: PanelBatch) -> Patches:
         return together([patches(batch) for patches in self.granularities])

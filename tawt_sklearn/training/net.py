@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.model import DualPatchPredictor
+from tawt_sklearn.nn.panel_patching import TemporalStrides
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
 from tawt_sklearn.training.callbacks import TrainingStopped
@@ -30,6 +31,10 @@ from tawt_sklearn.training.seeding import isolated_torch
 CHUNK = 64
 """Rows that are predicted at once: more of them leave the caches (256 rows take 1.2 times as long
 for each), fewer pay for the calls."""
+
+
+MOST_PAIRS = 2**22
+"""Pairs of temporal patches, over all rows, that attend to each other at once in prediction."""
 
 
 class EventNet(NeuralNet):
@@ -205,14 +210,25 @@ class EventNet(NeuralNet):
         net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
         return net.prepare_for_prediction()
 
+    def rows_at_once(self, dataset: RowDataset) -> int:
+        """Rows that are predicted at once: fewer where they are far longer than those of fit."""
+        if not dataset.n_steps:
+            return CHUNK
+        temporal = self.module_.backbone.temporal_patches
+        if not isinstance(temporal, TemporalStrides):
+            return CHUNK
+        n_pairs = temporal.n_patches(dataset.n_steps) ** 2
+        return max(1, min(CHUNK, MOST_PAIRS // max(n_pairs, 1)))
+
     def features(self, dataset: RowDataset) -> NDArray[np.float64]:
         """What a linear head weighs of every row (n, d)."""
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
         parts = []
         with torch.inference_mode():
-            for first in range(0, len(dataset), CHUNK):
-                batch = dataset.batch(np.arange(first, min(first + CHUNK, len(dataset))))
+            rows = self.rows_at_once(dataset)
+            for first in range(0, len(dataset), rows):
+                batch = dataset.batch(np.arange(first, min(first + rows, len(dataset))))
                 encoded = module.backbone(batch.to(self.module_device, dtype))
                 parts.append(module.head.coordinates(module.readout(encoded)).cpu().double())
         return torch.cat(parts).numpy()
@@ -295,8 +311,9 @@ def decisions(nets: list[EventNet], dataset: RowDataset) -> NDArray[np.float64]:
     with torch.inference_mode():
         for net in nets:
             net.module_.eval()
-        for first in range(0, len(dataset), CHUNK):
-            batch = dataset.batch(np.arange(first, min(first + CHUNK, len(dataset))))
+        rows = nets[0].rows_at_once(dataset)
+        for first in range(0, len(dataset), rows):
+            batch = dataset.batch(np.arange(first, min(first + rows, len(dataset))))
             answers = torch.stack([net.infer(batch).cpu().double() for net in nets])
             if answers.dim() == 4:  # of steps: the last one comes last, also in shorter chunks
                 answers = F.pad(answers, (0, 0, dataset.n_steps - answers.shape[2], 0))

@@ -63,16 +63,18 @@ class PretrainingNet(EventNet):
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
 
+        at_once = self.rows_at_once(dataset)
+
         def work(first: int) -> Any:
-            rows = np.arange(first, min(first + CHUNK, len(dataset)))
-            batch = dataset.batch(rows).padded(CHUNK).to(self.module_device, dtype)
+            rows = np.arange(first, min(first + at_once, len(dataset)))
+            batch = dataset.batch(rows).padded(at_once).to(self.module_device, dtype)
             with torch.inference_mode():
                 return ask(module, batch, first)
 
         if n_threads is None:
             n_threads = torch.get_num_threads() if self.module_device.type == "cpu" else 1
         with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=1):
-            starts = range(0, len(dataset), CHUNK)
+            starts = range(0, len(dataset), at_once)
             if min(n_threads, len(starts)) == 1:
                 return [work(first) for first in starts]
             with ThreadPoolExecutor(min(n_threads, len(starts), os.cpu_count() or 1)) as pool:

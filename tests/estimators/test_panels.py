@@ -18,6 +18,7 @@ from torch import nn
 import tawt_sklearn
 from tawt_sklearn import TimeAwareEncoder, TimeAwareRegressor, TimeEmbedder, as_events
 from tawt_sklearn.datasets import make_sensor_panels
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, DataWarning
 from tawt_sklearn.objectives import (
     HideCodes,
@@ -819,3 +820,15 @@ def test_few_labels_are_enough_after_many_cases():
     ).fit(X)
     head = tuned_numbers(pretrained=encoder, fine_tune="head").fit(X[:60], y[:60])
     assert head.score(X[60:], y[60:]) > 0.35
+
+
+def test_far_longer_series_are_predicted_a_few_at_a_time(panel, quick, monkeypatch):
+    """Patches attend to each other: memory grows with the square of their number."""
+    clf = quick().fit(panel, np.arange(len(panel)) % 2)
+    rng = np.random.default_rng(0)
+    long = [rng.normal(size=(panel.shape[1], 400)) for _ in range(5)]
+    whole = clf.predict_proba(long)
+    assert clf.nets_[0].rows_at_once(clf.preparation_.dataset(Panel.of_series(long))) > 5
+    monkeypatch.setattr("tawt_sklearn.training.net.MOST_PAIRS", 2**15)
+    assert clf.nets_[0].rows_at_once(clf.preparation_.dataset(Panel.of_series(long))) < 5
+    np.testing.assert_allclose(clf.predict_proba(long), whole, atol=1e-9)
