@@ -15,7 +15,8 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 from skorch.callbacks import EarlyStopping
 
-from tawt_sklearn import TimeAwareRegressor, as_events
+from tawt_sklearn import TimeAwareRegressor
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError
 
 
@@ -138,7 +139,7 @@ def test_one_absurd_label_moves_huber_less(panel, numbers, quick):
 
 def test_the_ensemble_says_the_mean_of_its_members(panel, numbers, quick):
     model = quick(n_ensemble=3).fit(panel, numbers)
-    data = model.preparation_.dataset(as_events(panel))
+    data = model.preparation_.dataset(Panel.of(panel))
     each = [net.decision(data)[:, 0] * numbers.std() + numbers.mean() for net in model.nets_]
     assert not np.allclose(each[0], each[1])
     np.testing.assert_allclose(model.predict(panel), np.mean(each, axis=0))

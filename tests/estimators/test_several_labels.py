@@ -10,7 +10,7 @@ from sklearn.metrics import get_scorer, log_loss, roc_auc_score
 from sklearn.model_selection import cross_val_score
 from sklearn.multioutput import MultiOutputClassifier
 
-from tawt_sklearn import as_events
+from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError
 
 
@@ -75,7 +75,7 @@ def test_one_column_is_two_classes(panel, labels, quick):
 
 def test_the_members_odds_are_averaged(panel, labels, quick):
     clf = quick(n_ensemble=3).fit(panel, labels)
-    data = clf.preparation_.dataset(as_events(panel))
+    data = clf.preparation_.dataset(Panel.of(panel))
     each = np.stack([net.decision(data) for net in clf.nets_])
     assert not np.allclose(each[0], each[1])
     np.testing.assert_allclose(clf.decision_function(panel), each.mean(axis=0))
