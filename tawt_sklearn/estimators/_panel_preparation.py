@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from tawt_sklearn.estimators._preparation import FORMS, Form
+from tawt_sklearn.estimators._preparation import Form, refuse_other_form
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, DataWarning
 from tawt_sklearn.nn.panel_patching import PanelShape, Strides
@@ -224,14 +224,8 @@ class PanelPreparation:
                 )
 
     def check_form(self, form: Form) -> None:
-        """Refuse rows that are something else than those of fit.
-
-        Raises
-        ------
-        DataError
-        """
-        if form != self.form:
-            raise DataError(f"Expected {FORMS[self.form]}, as in fit. Got {FORMS[form]}.")
+        """Refuse rows that are something else than those of fit, by a DataError."""
+        refuse_other_form(self.form, form)
 
     # ---- data ----------------------------------------------------------------------------------
 

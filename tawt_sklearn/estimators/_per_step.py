@@ -28,8 +28,8 @@ def is_per_step(y: Any, rows: Rows, form: str, per_step: bool | str) -> bool:
     listed = _is_list_of_arrays(y)
     if not isinstance(rows, Panel) and (per_step is True or (per_step == "auto" and listed)):
         raise DataError(
-            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, for y as a "
-            "list of arrays and with per_step=True. Got event histories, which have no regular "
+            "Expected a panel (n_cases, n_channels, n_timepoints), or a list of series, where y is "
+            "a list of arrays or with per_step=True. Got event histories, which have no regular "
             "steps. Make rows of each history with until=."
         )
     if per_step != "auto" or not isinstance(rows, Panel) or form != "panel":
@@ -49,13 +49,11 @@ def _is_list_of_arrays(y: Any) -> bool:
         y = y.to_numpy()
     if isinstance(y, np.ndarray):
         return y.dtype == object and y.ndim == 1 and len(y) > 0 and np.ndim(y[0]) > 0
-    if not isinstance(y, list | tuple) or not len(y) or np.ndim(_first(y)) == 0:
+    if not isinstance(y, list | tuple) or not len(y):
+        return False
+    if not isinstance(y[0], list | tuple) and np.ndim(y[0]) == 0:  # labels of cases
         return False
     return any(isinstance(one, np.ndarray | pd.Series) for one in y) or len(set(map(len, y))) > 1
-
-
-def _first(y: Any) -> Any:
-    return y[0] if not isinstance(y[0], list | tuple) else y[0][:1]
 
 
 def read_step_labels(y: Any, X: Any, panel: Rows, what: str = "y", *, classes: bool) -> NDArray:

@@ -30,6 +30,17 @@ FORMS = {
 }
 
 
+def refuse_other_form(in_fit: Form, now: Form) -> None:
+    """Refuse rows that are something else than those of fit.
+
+    Raises
+    ------
+    DataError
+    """
+    if now != in_fit:
+        raise DataError(f"Expected {FORMS[in_fit]}, as in fit. Got {FORMS[now]}.")
+
+
 @dataclass(frozen=True)
 class Preparation:
     """Everything learned from the training frame before the network sees it.
@@ -124,14 +135,8 @@ class Preparation:
         return self.vocabulary.category_offsets.tolist()
 
     def check_form(self, form: Form) -> None:
-        """Refuse rows that are something else than those of fit.
-
-        Raises
-        ------
-        DataError
-        """
-        if form != self.form:
-            raise DataError(f"Expected {FORMS[self.form]}, as in fit. Got {FORMS[form]}.")
+        """Refuse rows that are something else than those of fit, by a DataError."""
+        refuse_other_form(self.form, form)
 
     def dataset(self, frame: Any) -> EventDataset:
         """The data set of further rows, a DataFrame."""
