@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
-from tawt_sklearn.nn.attention import TimeAwareAttention, log_gap
+from tawt_sklearn.nn.attention import TimeAwareAttention, attend, attend_with_decay, log_gap
 
 
 def loop_attention(layer, x, time, timed, scale):
@@ -66,3 +67,58 @@ def test_the_gap_is_zero_between_tokens_without_a_time():
     gap = log_gap(time, timed, 5.0)[0]
     np.testing.assert_allclose(gap[:2, :2], [[0, np.log(2)], [np.log(2), 0]], rtol=1e-6)
     assert (gap[2] == 0).all() and (gap[:, 2] == 0).all()
+
+
+def padded_to_the_right(n_rows: int, n_tokens: int) -> torch.Tensor:
+    padding = torch.zeros(n_rows, 1, 1, n_tokens, dtype=torch.float64)
+    padding[0, ..., -2:] = -torch.inf
+    return padding
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])  # the latter beyond what is safe to exponentiate
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_fused_passes_equal_what_autograd_makes_of_the_formula(scale, padded):
+    B, P, H, d = 3, 7, 2, 4
+    torch.manual_seed(0)
+    qkv = (scale * torch.randn(B, P, 3 * H * d, dtype=torch.float64)).requires_grad_()
+    rate = torch.rand(H, dtype=torch.float64, requires_grad=True)
+    gap, probe = torch.rand(B, P, P).double(), torch.randn(B, P, H * d).double()
+    padding = padded_to_the_right(B, P) if padded else None
+
+    q, k, v = qkv.view(B, P, 3, H, d).permute(2, 0, 3, 1, 4).unbind(0)
+    bias = -rate.view(1, -1, 1, 1) * gap.unsqueeze(1)
+    want = attend(q, k, v, bias if padding is None else bias + padding)
+    want = want.transpose(1, 2).reshape(B, P, H * d)
+    got = attend_with_decay(qkv, rate, gap, padding, H)
+    torch.testing.assert_close(got, want)
+    got_grads = torch.autograd.grad((got * probe).sum(), (qkv, rate))
+    want_grads = torch.autograd.grad((want * probe).sum(), (qkv, rate))
+    torch.testing.assert_close(got_grads, want_grads)
+
+
+def test_the_fused_passes_have_the_gradients_of_finite_differences():
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 4, 12, dtype=torch.float64, requires_grad=True)
+    rate = torch.rand(2, dtype=torch.float64, requires_grad=True)
+    gap = torch.rand(2, 4, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda qkv, rate: attend_with_decay(qkv, rate, gap, None, 2), (qkv, rate)
+    )
+
+
+def test_attention_is_computed_in_single_precision_where_layers_are_not():
+    torch.manual_seed(0)
+    qkv, gap = torch.randn(2, 5, 24), torch.rand(2, 5, 5)
+    rate = torch.tensor([0.5, 1.0])
+    narrow = qkv.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = attend_with_decay(narrow.requires_grad_(), rate, gap, None, 2)
+    got.sum().backward()
+    assert got.dtype == narrow.grad.dtype == torch.bfloat16
+    want = attend_with_decay(narrow.detach().float(), rate, gap, None, 2)
+    torch.testing.assert_close(got.float(), want, atol=0.01, rtol=0.01)
+
+
+def test_numbers_that_are_none_stay_visible():
+    qkv = torch.full((1, 3, 6), torch.nan)
+    assert attend_with_decay(qkv, torch.ones(1), torch.zeros(1, 3, 3), None, 1).isnan().all()
