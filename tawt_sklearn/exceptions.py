@@ -23,6 +23,10 @@ class DeviceError(TawtError, ValueError):
     """The device asked for is not one that this machine has."""
 
 
+class OutOfMemoryError(TawtError, MemoryError):
+    """Not even one row fits into the memory of the device; the message says what to change."""
+
+
 class TrainingError(TawtError, ArithmeticError):
     """Training ran into numbers that are not finite; the message says what to change."""
 

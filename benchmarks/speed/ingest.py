@@ -20,10 +20,8 @@ codes, float times and values), for both kinds of string columns that pandas has
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _measure import PeakMemory, timed
 
 from tawt_sklearn import nest_events
 
@@ -54,33 +53,15 @@ def make_events(n_events: int, n_subjects: int, n_codes: int, strings: str) -> p
 
 def seconds_of(function: Callable[[], Any]) -> float:
     """Wall-clock seconds of a call, the release of its result not included."""
-    gc.collect()
-    start = time.perf_counter()
-    result = function()
-    seconds = time.perf_counter() - start
-    del result
-    return seconds
+    return timed(function).wall
 
 
 def extra_bytes(function: Callable[[], Any]) -> float:
-    """Peak of resident memory over what was resident before the call; NaN where unknown."""
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-        before = _resident("VmRSS")
+    """Peak of resident memory over what was resident before the call."""
+    with PeakMemory() as peak:
         result = function()
-        peak = _resident("VmHWM")
-    except OSError:
-        return float("nan")
     del result
-    return peak - before
-
-
-def _resident(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return 1024.0 * int(line.split()[1])
-    raise OSError(f"no {field} in /proc/self/status")
+    return peak.ram
 
 
 def compare_nesting(size: tuple[int, int, int], strings: str, repeats: int) -> dict[str, Any]:

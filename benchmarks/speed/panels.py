@@ -17,30 +17,13 @@ import time
 
 import numpy as np
 import torch
+from _peers import StepTransformer
 from torch import nn
 
 from tawt_sklearn import TimeAwareRegressor
 
 SHAPE = (24, 30)
 BATCH = 64
-
-
-class StepTransformer(nn.Module):
-    """What one writes first: a token for each step, learned places, a mean, a linear head."""
-
-    def __init__(self, n_channels: int, n_steps: int, d_model: int, n_layers: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(2 * n_channels, d_model)
-        self.place = nn.Parameter(torch.zeros(n_steps, d_model))
-        layer = nn.TransformerEncoderLayer(
-            d_model, 4, 2 * d_model, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
-        self.head = nn.Linear(d_model, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, 2 C) -> (B, 1)."""
-        return self.head(self.encoder(self.embed(x) + self.place).mean(1))
 
 
 def plain_epoch(X: np.ndarray, y: np.ndarray, d_model: int, n_layers: int) -> float:

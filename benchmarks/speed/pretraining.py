@@ -8,7 +8,7 @@ else runs.  The seconds of an epoch are the median over epochs; 20 epochs is wha
 ``TimeAwareEncoder`` does by default.  ``transform`` is timed on raw histories, tokenisation
 included.  Beside it, in the same run, the supervised training of the same network, and a plain
 padded ``nn.TransformerEncoder`` over events of the same width and depth
-(``benchmarks/speed/training.py``).
+(``_peers.py``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 
-import pandas as pd
 import torch
-from training import padded_throughput
+from _peers import padded_throughput
+from _stays import Tokens, stays
 
 from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer
-from tawt_sklearn.datasets import fetch_physionet2012, make_icu_stays
-
-
-def stays(real: bool, n: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Histories with labels."""
-    if not real:
-        return make_icu_stays(n, random_state=0)
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    X, y = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False, return_X_y=True)
-    return X.iloc[:n], y.iloc[:n]
 
 
 def main() -> None:
@@ -43,7 +32,7 @@ def main() -> None:
     parser.add_argument("--padded-stays", type=int, default=96)
     options = parser.parse_args()
 
-    X, y = stays(options.physionet, options.stays)
+    X, y = stays(options.physionet, options.stays, sets=("a", "b"))
     n_events = int(X["events"].events.lengths.sum())
     print(f"{len(X)} stays, {n_events:,} events, d_model=48, 2 layers, {os.cpu_count()} cores")
 
@@ -70,7 +59,7 @@ def main() -> None:
 
     tokens = TripletSequencer().fit_transform(X)
     torch.set_num_threads(1)
-    padded = padded_throughput(tokens, y, min(options.padded_stays, len(X)), 48)
+    padded = padded_throughput(Tokens.of(tokens, y), min(options.padded_stays, len(X)), 48)
     torch.set_num_threads(os.cpu_count() or 1)
     ratio = n_events / epoch / padded
     print(f"padded nn.TransformerEncoder, 1 thread: {padded:,.0f} events/s; ratio {ratio:.0f}")

@@ -387,7 +387,12 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
+            schedule=self.schedule,
             warmup_fraction=self.warmup_fraction,
+            max_grad_norm=self.max_grad_norm,
+            accumulate_steps=self.accumulate_steps,
+            precision=self.precision,
+            compiled=self.compile,
             patience=self.patience,
             scoring=self.scoring,
             n_average=self.n_average,
@@ -507,7 +512,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
         """
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
-        answers = self.target_.combine(scores_of(self.nets_, self.preparation_.dataset(frame)))
+        data = self.preparation_.dataset(frame)
+        scores = scores_of(self.nets_, data, self.predict_batch_size)
+        answers = self.target_.combine(scores)
         if np.isnan(answers).any():
             raise DataError(
                 "Expected answers that are numbers. Got NaN: the labels of fit were too large, or "

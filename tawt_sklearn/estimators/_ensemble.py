@@ -201,8 +201,10 @@ class Ensemble:
         return net.prepare_for_prediction()
 
 
-def scores_of(nets: list[EventNet], data: RowDataset) -> NDArray[np.float64]:
-    """Scores of every member (n_members, n, K).
+def scores_of(
+    nets: list[EventNet], data: RowDataset, at_once: int | str = "auto"
+) -> NDArray[np.float64]:
+    """Scores of every member (n_members, n, K), ``at_once`` rows at a time.
 
     Raises
     ------
@@ -210,7 +212,7 @@ def scores_of(nets: list[EventNet], data: RowDataset) -> NDArray[np.float64]:
         Scores that are no numbers, rather than handing them on.
     """
     with isolated_torch(0, nets[0].module_device, n_threads=1):
-        scores = decisions(nets, data)
+        scores = decisions(nets, data, at_once)
     lost = ~np.isfinite(scores).reshape(len(nets), len(data), -1).all(axis=(0, 2))
     if lost.any():
         raise DataError(

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 from tawt_sklearn.estimators._architecture import learn_waves
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation, refuse_fractions
 from tawt_sklearn.estimators._preparation import Form, Preparation
+from tawt_sklearn.events._dask_methods import refuse_dask
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.content import mix_hashes
 from tawt_sklearn.events.panels import Panel, not_a_panel
@@ -41,6 +42,7 @@ def read_rows(
     DataError, ValueError, TypeError
         ``X`` is nothing the estimators take, or not like the rows seen in fit.
     """
+    refuse_dask(X, estimator)
     if is_numbers(X):
         _refuse_ragged(X)
         return _read_array(estimator, X, preparation)
@@ -204,6 +206,7 @@ def read_labels(y: ArrayLike, X: Any, n_rows: int, what: str = "y") -> NDArray:
             f"This estimator requires {what} to be passed, but the target {what} is None: "
             "expected one label for each row of X."
         )
+    refuse_dask(y)
     if issparse(y):
         raise DataError(f"Expected {what} to be dense. Got a sparse one: use {what}.toarray().")
     check_index(y, X, what)

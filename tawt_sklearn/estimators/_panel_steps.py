@@ -39,7 +39,7 @@ def embedded_panel(encoder: Any, panel: Panel, data: PanelDataset, per: str) -> 
             tokens = unpatched(temporal.tokens, strides, batch.n_steps)
         return tokens.float().cpu().numpy()
 
-    chunks = encoder.net_.each_chunk(data, ask)
+    chunks = encoder.net_.each_chunk(data, ask, at_once=encoder.predict_batch_size)
     T = max(chunk.shape[1] for chunk in chunks)
     D = chunks[0].shape[2]
     told = np.zeros((len(chunks) * len(chunks[0]), T, D), np.float32)
@@ -77,7 +77,9 @@ def reconstructed_panel(encoder: Any, panel: Panel, data: PanelDataset, n_passes
             row, code, at = (chosen & batch.present).nonzero().cpu().numpy().T
             return step[row, at], code, numbers, names
 
-        for step, code, numbers, names in encoder.net_.each_chunk(data, ask):
+        for step, code, numbers, names in encoder.net_.each_chunk(
+            data, ask, at_once=encoder.predict_batch_size
+        ):
             numeric = code < C - K
             number[step[numeric], code[numeric]] = numbers[numeric]
             named = ~numeric & (names >= 0)

@@ -33,6 +33,7 @@ SHAPES = (
     "time_encoding",
     "n_windows",
     "max_feature_patches",
+    "attention_window",
 )
 """Parameters that an encoder has decided."""
 

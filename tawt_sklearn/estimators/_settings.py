@@ -15,19 +15,22 @@ from skorch.callbacks import Callback
 
 from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
+from tawt_sklearn.training.precision import PRECISIONS
+from tawt_sklearn.training.schedule import SCHEDULES
 
 CONSTRAINTS: dict[str, Any] = {
     "d_model": [Interval(Integral, 1, None, closed="left")],
     "n_layers": [Interval(Integral, 1, None, closed="left")],
     "n_heads": [Interval(Integral, 1, None, closed="left")],
     "dropout": [Interval(Real, 0, 1, closed="left")],
-    "patching": [StrOptions({"dual", "time", "feature"})],
+    "patching": [StrOptions({"dual", "time", "feature", "event"})],
     "time_encoding": [StrOptions({"time2vec", "sinusoidal"}), TimeEmbedder],
     "n_windows": [Interval(Integral, 1, None, closed="left")],
     "categorical_features": ["array-like", None],
     "per_step": [StrOptions({"auto"}), "boolean"],
     "patch_length": [Interval(Integral, 1, None, closed="left"), "array-like", None],
     "max_feature_patches": [Interval(Integral, 1, None, closed="left")],
+    "attention_window": [Interval(Integral, 1, None, closed="left"), None],
     "code_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "window_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "sequencer": [TripletSequencer, None],
@@ -39,7 +42,10 @@ CONSTRAINTS: dict[str, Any] = {
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "schedule": [StrOptions(set(SCHEDULES))],
     "warmup_fraction": [Interval(Real, 0, 1, closed="both")],
+    "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "accumulate_steps": [Interval(Integral, 1, None, closed="left")],
     "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "patience": [Interval(Integral, 1, None, closed="left")],
@@ -54,6 +60,9 @@ CONSTRAINTS: dict[str, Any] = {
         None,
     ],
     "device": [str, torch.device, None],
+    "precision": [StrOptions(set(PRECISIONS))],
+    "compile": ["boolean"],
+    "predict_batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "random_state": ["random_state"],
     "callbacks": [list, tuple, None],
     "net_params": [dict, None],
@@ -63,11 +72,15 @@ CONSTRAINTS: dict[str, Any] = {
 OWN_NAMES = {
     "batch_size": "batch_size",
     "callbacks": "callbacks",
+    "compiled": "compile",
     "device": "device",
+    "encoder_lr": "encoder_learning_rate",
     "lr": "learning_rate",
     "max_epochs": "max_epochs",
+    "n_parts": "accumulate_steps",
     "optimizer__lr": "learning_rate",
     "optimizer__weight_decay": "weight_decay",
+    "precision": "precision",
     "train_split": "early_stopping and validation_fraction",
     "verbose": "verbose",
 }

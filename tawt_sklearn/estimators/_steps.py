@@ -28,7 +28,9 @@ def embedded_steps(encoder: Any, frame: pd.DataFrame, data: EventDataset, per: s
             'per="event".'
         )
     ask = _windows if per == "window" else _events
-    chunks = encoder.net_.each_chunk(data, lambda module, batch, _: ask(module, batch))
+    chunks = encoder.net_.each_chunk(
+        data, lambda module, batch, _: ask(module, batch), at_once=encoder.predict_batch_size
+    )
     count = np.concatenate([np.asarray(counts) for counts, _, _ in chunks])[: len(data)]
     embedded = np.concatenate([tokens for _, _, tokens in chunks]).astype(np.float32)
     if per == "window":
@@ -96,7 +98,9 @@ def reconstruction(
             numbers, names = rebuilt(module, task, batch, torch.from_numpy(hidden))
             return np.flatnonzero(hidden) + start, numbers, names
 
-        for position, numbers, names in encoder.net_.each_chunk(data, ask):
+        for position, numbers, names in encoder.net_.each_chunk(
+            data, ask, at_once=encoder.predict_batch_size
+        ):
             value[position], category[position] = numbers, names
     value[np.isnan(events.value)] = np.nan
     if not task.settings.value:

@@ -28,6 +28,7 @@ from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
+from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
@@ -42,6 +43,7 @@ from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
 
 
+@lazy_on_dask("reconstruct", "transform", "transform_steps")
 class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator):
     """Self-supervised pretraining in ``fit``, embeddings of histories or panels in ``transform``.
 
@@ -82,7 +84,8 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
           can be trusted (:func:`~tawt_sklearn.nn.coordinates.by_reliability`).  A
           ``StandardScaler`` afterwards would undo part of that.
         - ``"unit"``: columns of unit variance, which ``pooling="codes"`` always has.
-    d_model, n_layers, n_heads, dropout, patching, time_encoding, n_windows, max_feature_patches
+    d_model, n_layers, n_heads, dropout, patching, time_encoding, n_windows
+    max_feature_patches, attention_window
         Shape of the network, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
     categorical_features, patch_length
         Of panels, as for :class:`~tawt_sklearn.TimeAwareClassifier`.
@@ -96,15 +99,37 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
     batch_size : int, default=64
         Rows in a step; at most a quarter of the training rows.
     learning_rate : float, default=2e-3
-        Highest learning rate, reached after the warm-up; falls along a cosine.
+        Highest learning rate, reached after the warm-up; see ``schedule``.
     weight_decay : float, default=0.01
+    schedule : {"cosine", "one-cycle", "constant"}, default="cosine"
+        How the learning rate goes after the warm-up: down along half a cosine to a hundredth; the
+        same with a warm-up along a cosine, too, and down to almost nothing (try
+        ``warmup_fraction=0.3``); or it stays.
     warmup_fraction : float, default=0.1
         Share of the steps over which the learning rate rises.
+    max_grad_norm : float or None, default=1.0
+        Longer gradients are shortened to this norm; None leaves them.
+    accumulate_steps : int, default=1
+        Batches whose gradients are summed into one step, as if ``batch_size`` were so many times
+        larger, in the memory of one.  A batch that does not fit into memory is halved by itself,
+        with a warning that tells the sizes; a contrastive objective compares the rows of such a
+        part.
     checkpoint_dir : str or Path, default=None
         Folder for the state of a running ``fit``, written after every epoch; a ``fit`` that was
         killed goes on there when called again.
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
+    precision : {"auto", "float32", "bf16", "fp16"}, default="auto"
+        What the linear layers of the transformer compute in; statistics, embeddings, attention
+        and heads stay in float32.  ``"auto"`` takes bfloat16 on a GPU, or float16 (with scaled
+        gradients) on one older than compute capability 8, and is float32 on a CPU.
+    compile : bool, default=False
+        Whether torch compiles the transformer's blocks, which takes half a minute, needs a C++
+        compiler (on a GPU: Triton), and pays in long runs on a GPU.
+    predict_batch_size : int or "auto", default="auto"
+        Rows that are embedded at once, those of like length together.  ``"auto"`` is 64 on a CPU
+        and 1,024 on a GPU, fewer where histories are long; what does not fit into memory is
+        halved, with a warning.
     n_jobs : int, default=None
         Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
         of the time where its core is free and costs a multiple of it where it is not.  Results
@@ -164,15 +189,22 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
                 "categorical_features",
                 "patch_length",
                 "max_feature_patches",
+                "attention_window",
                 "sequencer",
                 "max_epochs",
                 "min_steps",
                 "batch_size",
                 "learning_rate",
                 "weight_decay",
+                "schedule",
                 "warmup_fraction",
+                "max_grad_norm",
+                "accumulate_steps",
                 "checkpoint_dir",
                 "device",
+                "precision",
+                "compile",
+                "predict_batch_size",
                 "n_jobs",
                 "random_state",
                 "callbacks",
@@ -212,15 +244,22 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         categorical_features: Any = None,
         patch_length: Any = None,
         max_feature_patches: int = 128,
+        attention_window: int | None = None,
         sequencer: TripletSequencer | None = None,
         max_epochs: int = 20,
         min_steps: int = 300,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
+        schedule: str = "cosine",
         warmup_fraction: float = 0.1,
+        max_grad_norm: float | None = 1.0,
+        accumulate_steps: int = 1,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = "auto",
+        precision: str = "auto",
+        compile: bool = False,
+        predict_batch_size: int | str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         callbacks: list[Any] | None = None,
@@ -241,15 +280,22 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         self.categorical_features = categorical_features
         self.patch_length = patch_length
         self.max_feature_patches = max_feature_patches
+        self.attention_window = attention_window
         self.sequencer = sequencer
         self.max_epochs = max_epochs
         self.min_steps = min_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.schedule = schedule
         self.warmup_fraction = warmup_fraction
+        self.max_grad_norm = max_grad_norm
+        self.accumulate_steps = accumulate_steps
         self.checkpoint_dir = checkpoint_dir
         self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.predict_batch_size = predict_batch_size
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.callbacks = callbacks
@@ -426,7 +472,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
             come with it.
         """
         data = self._dataset(X)  # before net_, which an encoder without a fit has not
-        embedded = self.net_.embeddings(data)
+        embedded = self.net_.embeddings(data, self.predict_batch_size)
         _refuse_lost(embedded)
         return embedded
 

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators._base import TimeAwareEstimator
 from tawt_sklearn.estimators._per_step import given_back
+from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.objectives.labels import finite_numbers
 from tawt_sklearn.objectives.steps import StepTarget
@@ -24,6 +25,7 @@ from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 
 
+@lazy_on_dask("predict")
 class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     """A dual-patch transformer that predicts numbers from event histories or sensor panels.
 
@@ -41,8 +43,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Attention heads.
     dropout : float, default=0.2
         Dropout on residual branches and, half as much again, in the head.
-    patching : {"dual", "time", "feature"}, default="dual"
-        Tokens for codes and for windows of time, or only one of the two.
+    patching : {"dual", "time", "feature", "event"}, default="dual"
+        Tokens for codes and for windows of time, or only one of the two.  ``"event"``: a token for
+        each event, with exact attention among all events of a history, which are pooled by code
+        and by window afterwards; many times as expensive, and for event histories only.
     time_encoding : {"time2vec", "sinusoidal"} or TimeEmbedder, default="time2vec"
         Sines of learned or of fixed frequency for the time of a window; a TimeEmbedder with one of
         these methods chooses the frequencies that they start from.
@@ -65,6 +69,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     max_feature_patches : int, default=128
         With more codes than this, only codes that occur in a history become tokens, at most
         this many for each history; the most frequent codes of the training data go first.
+    attention_window : int or None, default=None
+        With ``patching="event"``: an event attends to this many events before and after it, which
+        makes the cost of very long histories linear.  None: to all of its history.
     code_dropout, window_dropout : float, default=0
         Mean share of codes and windows that are hidden in a training step.  It helps classifiers;
         numbers often depend on how much there is, which hiding changes.
@@ -92,10 +99,20 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     batch_size : int, default=64
         Rows in a step; at most a quarter of the training rows.
     learning_rate : float, default=1e-3
-        Highest learning rate, reached after the warm-up; falls along a cosine.
+        Highest learning rate, reached after the warm-up; see ``schedule``.
     weight_decay : float, default=0.01
+    schedule : {"cosine", "one-cycle", "constant"}, default="cosine"
+        How the learning rate goes after the warm-up: down along half a cosine to a hundredth; the
+        same with a warm-up along a cosine, too, and down to almost nothing (try
+        ``warmup_fraction=0.3``); or it stays.
     warmup_fraction : float, default=0.1
         Share of the steps over which the learning rate rises.
+    max_grad_norm : float or None, default=1.0
+        Longer gradients are shortened to this norm; None leaves them.
+    accumulate_steps : int, default=1
+        Batches whose gradients are summed into one step, as if ``batch_size`` were so many times
+        larger, in the memory of one.  A batch that does not fit into memory is halved by itself,
+        to the same effect, with a warning that tells the sizes.
     loss : {"squared_error", "huber"}, default="squared_error"
         Of labels that are scaled by their mean and standard deviation; Huber's is linear beyond
         one standard deviation.
@@ -127,6 +144,19 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         do not see the epochs.
     device : str or torch.device, default="auto"
         ``"auto"`` takes CUDA or MPS where there is one, else the CPU.
+    precision : {"auto", "float32", "bf16", "fp16"}, default="auto"
+        What the linear layers of the transformer compute in; statistics, embeddings, attention
+        and heads stay in float32.  ``"auto"`` takes bfloat16 on a GPU, or float16 (with scaled
+        gradients) on one older than compute capability 8, and is float32 on a CPU, and float64 in
+        prediction, which hides that the last digit of float32 depends on the rows that are
+        predicted together; anything else is what predictions are made in, too.
+    compile : bool, default=False
+        Whether torch compiles the transformer's blocks, which takes half a minute, needs a C++
+        compiler (on a GPU: Triton), and pays in long runs on a GPU.
+    predict_batch_size : int or "auto", default="auto"
+        Rows that are predicted at once, those of like length together.  ``"auto"`` is 64 on a CPU
+        and 1,024 on a GPU, fewer where histories are long; what does not fit into memory is
+        halved, with a warning.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
         Those of scikit-learn go to ``set_callbacks``.  Where there are several members, each
@@ -190,6 +220,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         patch_length: Any = None,
         per_step: bool | str = "auto",
         max_feature_patches: int = 128,
+        attention_window: int | None = None,
         code_dropout: float = 0.0,
         window_dropout: float = 0.0,
         sequencer: TripletSequencer | None = None,
@@ -201,7 +232,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
+        schedule: str = "cosine",
         warmup_fraction: float = 0.1,
+        max_grad_norm: float | None = 1.0,
+        accumulate_steps: int = 1,
         loss: str = "squared_error",
         early_stopping: str | bool = "auto",
         validation_fraction: float = 0.1,
@@ -213,6 +247,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         device: str | torch.device | None = "auto",
+        precision: str = "auto",
+        compile: bool = False,
+        predict_batch_size: int | str = "auto",
         random_state: int | np.random.RandomState | None = None,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
@@ -229,6 +266,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.patch_length = patch_length
         self.per_step = per_step
         self.max_feature_patches = max_feature_patches
+        self.attention_window = attention_window
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.sequencer = sequencer
@@ -240,7 +278,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.schedule = schedule
         self.warmup_fraction = warmup_fraction
+        self.max_grad_norm = max_grad_norm
+        self.accumulate_steps = accumulate_steps
         self.loss = loss
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -252,6 +293,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.predict_batch_size = predict_batch_size
         self.random_state = random_state
         self.callbacks = callbacks
         self.net_params = net_params

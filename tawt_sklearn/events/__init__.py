@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from tawt_sklearn.events import _dask
 from tawt_sklearn.events.accessor import EventsAccessor
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.arrow import register_if_loaded
@@ -19,12 +20,15 @@ _DOORS = {
     "Windows": "tawt_sklearn.events.windows",
     "as_events": "tawt_sklearn.events.coerce",
     "find_events": "tawt_sklearn.events.coerce",
+    "iter_parquet": "tawt_sklearn.events.parquet",
+    "map_parquet": "tawt_sklearn.events.parquet",
     "nest_events": "tawt_sklearn.events.ingest",
     "read_meds": "tawt_sklearn.events.meds",
     "sliding_windows": "tawt_sklearn.events.windows",
 }
 
 register_if_loaded()
+_dask.register_if_loaded()
 
 __all__ = [
     "EventHistory",
@@ -34,6 +38,8 @@ __all__ = [
     "Windows",
     "as_events",
     "find_events",
+    "iter_parquet",
+    "map_parquet",
     "nest_events",
     "read_meds",
     "sliding_windows",

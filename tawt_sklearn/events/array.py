@@ -13,6 +13,7 @@ from pandas.api.extensions import ExtensionArray, no_default
 from pandas.api.indexers import check_array_indexer
 
 from tawt_sklearn.events import records
+from tawt_sklearn.events._dask import register_if_loaded
 from tawt_sklearn.events.content import concat, equal_rows, hash_rows
 from tawt_sklearn.events.dtype import VOCABULARY_IN_DATA, EventsDtype, incompatible
 from tawt_sklearn.events.flat import FlatEvents
@@ -135,6 +136,8 @@ class EventsArray(FlatEvents, ExtensionArray):
 
     def _slice(self, rows: slice) -> Self:
         start, stop, step = rows.indices(len(self))
+        if start >= stop:
+            register_if_loaded()  # no rows at all are what Dask takes for the form of a column
         if step != 1:
             result = self.take(np.arange(start, stop, step))
         elif start == 0 and stop == len(self):
@@ -349,8 +352,9 @@ class EventsArray(FlatEvents, ExtensionArray):
 
     def __arrow_array__(self, type: Any = None) -> Any:
         from tawt_sklearn.events.arrow import to_arrow
+        from tawt_sklearn.events.arrow_schema import in_schema
 
-        return to_arrow(self)
+        return in_schema(self, to_arrow(self), type)
 
     def _values_for_json(self) -> np.ndarray:
         return records.to_records(self)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tawt_sklearn.events._dask import is_dask
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.cohort import Cohort, plan_cohort
 from tawt_sklearn.events.columns import read_content, read_subjects, read_times
@@ -40,8 +41,9 @@ def nest_events(
 
     Parameters
     ----------
-    events : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+    events : pandas.DataFrame, polars.DataFrame, pyarrow.Table or dask DataFrame
         Long table in any order. Events of a subject that share a time keep the order they are in.
+        A Dask table is nested lazily, see the notes.
     subject, time, code, value, text : column names, optional
         Looked for under these names if not given, the first that is there:
 
@@ -103,6 +105,16 @@ def nest_events(
     as_events : for data that have one row per subject already.
     read_meds : for MEDS dataset directories.
 
+    Notes
+    -----
+    A Dask DataFrame gives a Dask DataFrame, and nothing is computed before it is asked for. Events
+    are shuffled by subject, unless the subjects are the index and the divisions are known.
+    `static` and `until` may be pandas or Dask tables (which means a shuffle). Computed, the result
+    is that of the whole table at once but for the order of the rows and the index: rows are sorted
+    by subject within each partition, overall where nothing was shuffled; and the index holds the
+    subjects alone also where `until` has several rows of one, whose times are in ``.events.end``.
+    Warnings come from each partition, when it is computed.
+
     Examples
     --------
     >>> import pandas as pd
@@ -119,13 +131,19 @@ def nest_events(
     """
     if null_time not in get_args(NullTime):
         raise DataError(f"Expected null_time to be one of {get_args(NullTime)}. Got {null_time!r}.")
-    if isinstance(events, pd.DataFrame) and any(isinstance(d, EventsDtype) for d in events.dtypes):
+    frame_like = isinstance(events, pd.DataFrame) or (is_dask(events) and events.ndim == 2)
+    if frame_like and any(isinstance(d, EventsDtype) for d in events.dtypes):
         raise DataError(
             "Expected a long table with one row per event. Got a frame with a column of event "
             "histories: it is nested already, use it as it is."
         )
-    table = Table(events)
     given = {"subject": subject, "time": time, "code": code, "value": value, "text": text}
+    if is_dask(events):
+        from tawt_sklearn.events._dask_nesting import nest_dask
+
+        options: dict[str, Any] = {"time_unit": time_unit, "null_time": null_time, "name": name}
+        return nest_dask(events, given, static=static, until=until, **options)
+    table = Table(events)
     names = table.find_all(given)
     ids, subjects = read_subjects(table[names["subject"]])
     times, timezone = read_times(table[names["time"]], time_unit)

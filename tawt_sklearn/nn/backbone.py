@@ -124,6 +124,12 @@ class DualPatchBackbone(nn.Module):
         Makes the patches those of panels: the codes are channels, the windows strides.
     waves : Waves, optional
         Frequencies and phases that the time encoding starts from.
+
+    Attributes
+    ----------
+    narrow : torch.dtype or None
+        What the linear layers of the blocks compute in, if it is another type than that of
+        statistics, embeddings, attention and heads.  Set by training; no part of the weights.
     """
 
     def __init__(
@@ -172,6 +178,12 @@ class DualPatchBackbone(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model)
         self.gap_scale = horizon / (len(edges) + 1)
+        self.narrow: torch.dtype | None = None
+
+    def compile_blocks(self) -> None:
+        """Let torch compile the blocks, in place: their names and weights stay as they are."""
+        for block in self.blocks:
+            block.compile()
 
     def forward(self, batch: EventBatch | PanelBatch) -> Encoded:
         cls = Patches(self.cls.expand(len(batch), 1, -1))
@@ -182,8 +194,9 @@ class DualPatchBackbone(nn.Module):
 
         x, time, timed, padding = joined(groups)  # (B, P, D)
         gap = log_gap(time, timed, self.gap_scale)  # (B, P, P)
-        for block in self.blocks:
-            x = block(x, gap, padding)
+        with torch.autocast(x.device.type, self.narrow, enabled=self.narrow is not None):
+            for block in self.blocks:
+                x = block(x, gap, padding)
         x = self.norm(x)
 
         parts = x.split([group.tokens.shape[1] for group in groups], dim=1)

@@ -78,6 +78,24 @@ class EventBatch:
         names = ("row", "code", "value", "observed", "category", "time", "age")
         return replace(self, **{name: getattr(self, name).index_select(0, kept) for name in names})
 
+    def part(self, first: int, last: int) -> EventBatch:
+        """The rows from ``first`` to before ``last``, as views."""
+        border = self.row.new_tensor([first, last])
+        start, end = torch.searchsorted(self.row, border).tolist()
+        names = ("code", "value", "observed", "category", "time", "age")
+        return EventBatch(
+            row=self.row[start:end] - first,
+            **{name: getattr(self, name)[start:end] for name in names},
+            static_numeric=self.static_numeric[first:last],
+            static_category=self.static_category[first:last],
+        )
+
+    def size(self) -> str:
+        """How much it is, in words."""
+        n_rows, n_events = len(self), self.n_events
+        longest = int(torch.bincount(self.row, minlength=1).max())
+        return f"{n_rows} rows of {n_events:,} events in all, {longest:,} in the longest"
+
     def events(self, chosen: Tensor, category_offsets: Tensor) -> EventBatch:
         """The chosen (E,) events: as :meth:`keep`, which a panel answers otherwise."""
         return self.keep(chosen)

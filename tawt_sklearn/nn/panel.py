@@ -118,6 +118,18 @@ class PanelBatch:
         value = torch.where(observed, self.value, 0)
         return replace(self, value=value, observed=observed, category=category)
 
+    def part(self, first: int, last: int) -> PanelBatch:
+        """The rows from ``first`` to before ``last``, as views."""
+        rows = slice(first, last)
+        return PanelBatch(
+            self.value[rows], self.observed[rows], self.category[rows], self.time[rows]
+        )
+
+    def size(self) -> str:
+        """How much it is, in words."""
+        n_rows, n_channels, n_steps = self.value.shape
+        return f"{n_rows} cases of {n_channels:,} channels and up to {n_steps:,} steps"
+
     def padded(self, n_rows: int) -> PanelBatch:
         """With rows that hold nothing after the last one, so that there are ``n_rows``."""
         more = n_rows - len(self)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tawt_sklearn.events._dask_methods import refuse_dask
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import as_events
 from tawt_sklearn.events.dtype import EventsDtype
@@ -21,6 +22,7 @@ def events_column(X: Any) -> tuple[pd.DataFrame, int, EventsArray]:
     DataError
         There is no events column, or several; columns of one name; a long table.
     """
+    refuse_dask(X)
     frame = as_events(X)
     if not frame.columns.is_unique:
         name = frame.columns[frame.columns.duplicated()].tolist()[0]

@@ -96,14 +96,14 @@ def warn(raw: RawEvents, encoded: Encoded, max_events: int | None) -> None:
             f"get the [UNK] category of their code ({some(encoded.new_category_names)})"
         )
     if parts:
-        warnings.warn(f"{'; '.join(parts)}. report(X) counts them.", DataWarning, stacklevel=5)
+        warnings.warn(f"{'; '.join(parts)}. report(X) counts them.", DataWarning, stacklevel=6)
     if raw.n_truncated_rows:
         warnings.warn(
             f"{raw.n_truncated_rows:,} of {len(raw.end):,} histories have more than "
             f"max_events={max_events} events; their {raw.n_truncated.sum():,} oldest events were "
             "cut.",
             DataWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError, DataWarning
 from tawt_sklearn.persistence.savable import Savable
@@ -26,6 +27,7 @@ from tawt_sklearn.tokens.report import report_frame, some, summary_series, warn
 from tawt_sklearn.tokens.vocabulary import N_SPECIAL, Vocabulary
 
 
+@lazy_on_dask("inverse_transform", "transform")
 class TripletSequencer(Savable, TransformerMixin, BaseEstimator):
     """Turn event histories into tokens: code ids, scaled values, category ids.
 

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import find_events, is_object_table
 from tawt_sklearn.events.dtype import EventsDtype
@@ -34,6 +35,7 @@ SPARSE_ABOVE = 10_000
 """``sparse="auto"`` gives a sparse matrix when there are more features than this."""
 
 
+@lazy_on_dask("transform")
 class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
     """Turn event histories into a plain 2-D table: statistics per code and window.
 
@@ -324,7 +326,7 @@ class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
                 f"{counts[new].sum():,} events have an unknown code, not seen in fit, and are left "
                 f"out ({some(array.codes[new].tolist())}).",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _static_cells(self, frame: pd.DataFrame) -> Iterator[Cells]:

@@ -62,6 +62,10 @@ class RowDataset(Dataset, ABC):
         """What the network is shown of these rows."""
 
     @abstractmethod
+    def sizes(self) -> NDArray[np.int64]:
+        """(n,) events or steps of each row."""
+
+    @abstractmethod
     def times(self) -> NDArray[np.float64]:
         """Times on the network's clock."""
 
@@ -146,6 +150,10 @@ class EventDataset(RowDataset):
             static_numeric=torch.from_numpy(self.static_numeric[rows]),
             static_category=torch.from_numpy(self.static_category[rows]),
         )
+
+    def sizes(self) -> NDArray[np.int64]:
+        """(n,) events of each row."""
+        return np.diff(self.events.offsets)
 
     def times(self) -> NDArray[np.float64]:
         """(E,) times of all events on the network's clock."""

@@ -6,6 +6,8 @@ import dis
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,12 @@ from tawt_sklearn.nn.panel_patching import TemporalStrides
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
 from tawt_sklearn.training.callbacks import TrainingStopped
+from tawt_sklearn.training.chunks import chunks, each, rows_for
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_split
+from tawt_sklearn.training.precision import narrow_type, predicts_in_double, usable_type
 from tawt_sklearn.training.seeding import isolated_torch
-
-CHUNK = 64
-"""Rows that are predicted at once: more of them leave the caches (256 rows take 1.2 times as long
-for each), fewer pay for the calls."""
-
 
 MOST_PAIRS = 2**22
 """Pairs of temporal patches, over all rows, that attend to each other at once in prediction."""
@@ -49,9 +49,19 @@ class EventNet(NeuralNet):
         As for :class:`skorch.NeuralNet`.
     encoder_lr : float, optional
         Learning rate of what was pretrained, if it is not that of the head.
+    precision : str, default="auto"
+        What the linear layers of the transformer compute in
+        (:func:`~tawt_sklearn.training.precision.narrow_type`).
+    n_parts : int, default=1
+        Parts of a training batch that are worked on one after the other; their gradients are
+        summed.
+    compiled : bool, default=False
+        Whether torch compiles the blocks.
 
     Attributes
     ----------
+    scaler_ : torch.amp.GradScaler or None
+        Keeps the gradients of float16 above what it rounds to zero.
     interrupted_ : bool
         Whether the last run ended by Ctrl-C, with the best weights so far.
     cut_short_ : bool
@@ -61,9 +71,34 @@ class EventNet(NeuralNet):
     interrupted_ = False
     cut_short_ = False
 
-    def __init__(self, *args: Any, encoder_lr: float | None = None, **kwargs: Any) -> None:
+    scaler_: torch.amp.GradScaler | None = None
+
+    def __init__(
+        self,
+        *args: Any,
+        encoder_lr: float | None = None,
+        precision: str = "auto",
+        n_parts: int = 1,
+        compiled: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.encoder_lr = encoder_lr
+        self.precision = precision
+        self.n_parts = n_parts
+        self.compiled = compiled
+
+    def initialize_module(self) -> EventNet:
+        """As in skorch; then say what the blocks compute in."""
+        super().initialize_module()
+        device = torch.device(self.device)
+        narrow = narrow_type(self.precision, device)
+        self._compute_in(narrow)
+        self.scaler_ = torch.amp.GradScaler(device.type) if narrow is torch.float16 else None
+        self.n_parts_ = self.n_parts
+        if self.compiled:
+            self.module_.backbone.compile_blocks()
+        return self
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -119,6 +154,60 @@ class EventNet(NeuralNet):
             epoch["batches"] = []  # one entry for each step would travel inside every pickle
         return self
 
+    # ---- a training step ---------------------------------------------------------------------
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Gradients of the loss of a batch, in as many parts as fit into memory.
+
+        Where memory runs out the batch is begun again in twice as many parts.
+        """
+        self._set_training(True)
+        while True:
+            try:
+                return self._gradients(batch, self.n_parts_)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                rows = batch[0]
+                if self.n_parts_ >= len(rows):
+                    largest = rows.part(0, 1) if len(rows) else rows
+                    raise too_large(largest, self.module_device, "training") from error
+            # Outside of the except clause, which keeps the tensors of the failed step alive.
+            self._zero_grad_optimizer()
+            self.n_parts_ = min(2 * self.n_parts_, len(rows))
+            warn_split(rows, self.n_parts_, self.module_device)
+
+    def _gradients(self, batch: Any, n_parts: int) -> dict[str, Any]:
+        """Loss and scores of a batch, whose gradients are added to those there are."""
+        rows, truth = batch
+        n_rows = len(rows)
+        n_parts = min(n_parts, n_rows)
+        borders = [n_rows * k // n_parts for k in range(n_parts + 1)]
+        losses, scores, shares = [], [], []
+        for first, last in pairwise(borders):
+            whole = last - first == n_rows
+            part = rows if whole else rows.part(first, last)
+            answer = self.infer(part)
+            labels = truth if whole else tuple(given[first:last] for given in truth)
+            loss = self.get_loss(answer, labels, X=part, training=True)
+            share = (last - first) / n_rows
+            shared = loss * share
+            (shared if self.scaler_ is None else self.scaler_.scale(shared)).backward()
+            losses.append(shared.detach())
+            scores.append(_detached(answer))
+            shares.append(share)
+        if self.scaler_ is not None:
+            self.scaler_.unscale_(self.optimizer_)
+        return {"loss": torch.stack(losses).sum(), "y_pred": _together(scores, shares)}
+
+    def _step_optimizer(self, step_fn: Any) -> None:
+        if self.scaler_ is None:
+            super()._step_optimizer(step_fn)
+            return
+        step_fn()
+        self.scaler_.step(self.optimizer_)
+        self.scaler_.update()
+
     def infer(self, x: EventBatch, **fit_params: Any) -> Tensor:
         dtype = next(self.module_.parameters()).dtype
         return self.module_(x.to(self.device, dtype), **fit_params)
@@ -147,17 +236,24 @@ class EventNet(NeuralNet):
         return (groups,), kwargs
 
     def prepare_for_prediction(self) -> EventNet:
-        """Evaluation mode and, on a CPU, double precision.
-
-        In single precision the scores of a row depend in the last digit on the rows that share
-        its batch, as the order of the sums in a matrix product depends on its shape.  In double
-        precision nobody sees it; a single row costs about the same, many rows about twice as
-        much.
-        """
+        """Evaluation mode, and double precision where that is what scores are computed in."""
         self.module_.eval()
-        if self.module_device.type == "cpu":
+        device = self.module_device
+        # A net that was trained on a GPU may be somewhere else by now.
+        self._compute_in(usable_type(self.precision, device))
+        if predicts_in_double(self.precision, device):
             self.module_.double()
         return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "module_"):
+            self._compute_in(usable_type(self.precision, self.module_device))
+
+    def _compute_in(self, narrow: torch.dtype | None) -> None:
+        """Say what the linear layers of the blocks compute in."""
+        if (backbone := getattr(self.module_, "backbone", None)) is not None:
+            backbone.narrow = narrow
 
     @property
     def module_device(self) -> torch.device:
@@ -210,32 +306,62 @@ class EventNet(NeuralNet):
         net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
         return net.prepare_for_prediction()
 
-    def rows_at_once(self, dataset: RowDataset) -> int:
+    def rows_at_once(self, dataset: RowDataset, asked: int | str = "auto") -> int:
         """Rows that are predicted at once: fewer where they are far longer than those of fit."""
-        if not dataset.n_steps:
-            return CHUNK
+        if isinstance(asked, Integral):
+            return int(asked)
+        usual = rows_for(self.module_device)
         temporal = self.module_.backbone.temporal_patches
-        if not isinstance(temporal, TemporalStrides):
-            return CHUNK
+        if not dataset.n_steps or not isinstance(temporal, TemporalStrides):
+            return usual
         n_pairs = temporal.n_patches(dataset.n_steps) ** 2
-        return max(1, min(CHUNK, MOST_PAIRS // max(n_pairs, 1)))
+        return max(1, min(usual, MOST_PAIRS // max(n_pairs, 1)))
+
+    def chunks(
+        self, dataset: RowDataset, asked: int | str = "auto", *, by_size: bool
+    ) -> list[NDArray[np.int64]]:
+        """Rows of a data set in groups that are predicted at once."""
+        rows = self.rows_at_once(dataset, asked)
+        return chunks(dataset.sizes(), rows, self.module_device, by_size=by_size)
 
     def features(self, dataset: RowDataset) -> NDArray[np.float64]:
         """What a linear head weighs of every row (n, d)."""
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
-        parts = []
+
+        def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            encoded = module.backbone(dataset.batch(rows).to(self.module_device, dtype))
+            return module.head.coordinates(module.readout(encoded)).cpu().double().numpy()
+
+        groups = self.chunks(dataset, by_size=True)
         with torch.inference_mode():
-            rows = self.rows_at_once(dataset)
-            for first in range(0, len(dataset), rows):
-                batch = dataset.batch(np.arange(first, min(first + rows, len(dataset))))
-                encoded = module.backbone(batch.to(self.module_device, dtype))
-                parts.append(module.head.coordinates(module.readout(encoded)).cpu().double())
-        return torch.cat(parts).numpy()
+            parts = list(each(groups, look, dataset.batch, self.module_device))
+        return in_order(parts)
 
     def decision(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""
         return decisions([self], dataset)[0]
+
+
+def _detached(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {name: part.detach() for name, part in answer.items()}
+    return answer.detach()
+
+
+def _together(answers: list[Any], shares: list[float]) -> Any:
+    """Scores of all parts of a batch, or the means of what they say of parts of a loss."""
+    if len(answers) == 1:
+        return answers[0]
+    if isinstance(answers[0], dict):
+        return {
+            name: sum(share * part[name] for share, part in zip(shares, answers, strict=True))
+            for name in answers[0]
+        }
+    if answers[0].dim() == 3:  # of steps: the last one comes last, also in parts of shorter rows
+        T = max(scores.shape[1] for scores in answers)
+        answers = [F.pad(scores, (0, 0, T - scores.shape[1], 0)) for scores in answers]
+    return torch.cat(answers)
 
 
 def _raised_on_purpose(error: BaseException) -> bool:
@@ -299,23 +425,41 @@ def check_weights(
         )
 
 
-def decisions(nets: list[EventNet], dataset: RowDataset) -> NDArray[np.float64]:
+def decisions(
+    nets: list[EventNet], dataset: RowDataset, at_once: int | str = "auto"
+) -> NDArray[np.float64]:
     """Scores of several nets for every row of a data set (n_nets, n, n_outputs).
 
     Where steps have scores, (n_nets, n, T, n_outputs).
 
     The loop is written out because a single row has to be quick: skorch's sets up a data loader
     and changes the mode of every layer for each batch, and each net would cut its own batches.
+
+    Parameters
+    ----------
+    at_once : int or "auto"
+        Rows that are predicted at once.
     """
-    scores = []
+
+    def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        batch = dataset.batch(rows)
+        answers = torch.stack([net.infer(batch).cpu().double() for net in nets], dim=1)
+        if answers.dim() == 4:  # of steps: the last one comes last, also in shorter chunks
+            answers = F.pad(answers, (0, 0, dataset.n_steps - answers.shape[2], 0))
+        return answers.numpy()
+
+    for net in nets:
+        net.module_.eval()
+    groups = nets[0].chunks(dataset, at_once, by_size=True)
     with torch.inference_mode():
-        for net in nets:
-            net.module_.eval()
-        rows = nets[0].rows_at_once(dataset)
-        for first in range(0, len(dataset), rows):
-            batch = dataset.batch(np.arange(first, min(first + rows, len(dataset))))
-            answers = torch.stack([net.infer(batch).cpu().double() for net in nets])
-            if answers.dim() == 4:  # of steps: the last one comes last, also in shorter chunks
-                answers = F.pad(answers, (0, 0, dataset.n_steps - answers.shape[2], 0))
-            scores.append(answers)
-    return torch.cat(scores, dim=1).numpy()
+        parts = list(each(groups, ask, dataset.batch, nets[0].module_device))
+    return np.moveaxis(in_order(parts), 1, 0)
+
+
+def in_order(parts: list[tuple[NDArray[np.int64], NDArray]]) -> NDArray:
+    """What was said of groups of rows, in the order of the rows."""
+    rows = np.concatenate([rows for rows, _ in parts])
+    answers = np.concatenate([answer for _, answer in parts])
+    told = np.empty_like(answers)
+    told[rows] = answers
+    return told

@@ -47,19 +47,18 @@ class PanelDataset(RowDataset):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
+    def sizes(self) -> NDArray[np.int64]:
         """(n,) steps of each case."""
         return np.diff(self.offsets)
 
     @property
     def n_steps(self) -> int:  # type: ignore[override]
         """Of the longest case."""
-        return int(self.lengths.max(initial=0))
+        return int(self.sizes().max(initial=0))
 
     def batch(self, rows: NDArray[np.int64]) -> PanelBatch:
         """The series of these cases, their last steps in the last column."""
-        end, length = self.offsets[rows + 1], self.lengths[rows]
+        end, length = self.offsets[rows + 1], self.sizes()[rows]
         T = max(int(length.max(initial=0)), 1)
         time = np.arange(T) - (T - length)[:, np.newaxis]  # (B, T), negative before the first step
         outside = time < 0
@@ -96,7 +95,7 @@ class PanelDataset(RowDataset):
 
     def subset(self, rows: NDArray[np.int64]) -> PanelDataset:
         """The same for some cases."""
-        position, offsets = range_positions(self.offsets[rows], self.lengths[rows])
+        position, offsets = range_positions(self.offsets[rows], self.sizes()[rows])
         return PanelDataset(
             self.number[position],
             self.category[position],

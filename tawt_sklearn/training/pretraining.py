@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,9 +20,11 @@ from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
 from tawt_sklearn.objectives.masking import HideCodes, HideEvents, HideWindows, hide
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
 from tawt_sklearn.objectives.representation import alignment, effective_rank, uniformity
+from tawt_sklearn.training.chunks import AT_ONCE, each
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.net import CHUNK, EventNet, check_architecture, check_weights
+from tawt_sklearn.training.net import EventNet, check_architecture, check_weights, in_order
+from tawt_sklearn.training.precision import usable_type
 from tawt_sklearn.training.seeding import isolated_torch
 
 HELD_OUT_SEED = 0
@@ -30,6 +32,9 @@ HELD_OUT_SEED = 0
 
 PARTS_HIDDEN = (HideEvents(), HideWindows(), HideCodes())
 """From the histories whose embeddings say how reliable directions are, whatever the objective."""
+
+CHUNK = 64
+"""Held-out rows that are judged at once: a contrastive objective compares them with each other."""
 
 N_VIEWS = 4096
 """Such histories, about."""
@@ -46,6 +51,7 @@ class PretrainingNet(EventNet):
     def prepare_for_prediction(self) -> PretrainingNet:
         """Evaluation mode; embeddings are computed in single precision."""
         self.module_.eval()
+        self._compute_in(usable_type(self.precision, self.module_device))
         return self
 
     def each_chunk(
@@ -53,37 +59,59 @@ class PretrainingNet(EventNet):
         dataset: RowDataset,
         ask: Callable[[Pretrainer, EventBatch, int], Any],
         n_threads: int | None = None,
+        at_once: int | str = "auto",
     ) -> list[Any]:
-        """What ``ask(module, batch, first_row)`` says of every :data:`CHUNK` rows.
+        """What ``ask(module, batch, first_row)`` says of every so many rows, in their order.
 
         Batches always have the same number of rows, the last one filled up with empty ones: what
         is computed for a row then does not depend on how many others there are.  Chunks are
         spread over ``n_threads``, as many as torch may use where None, one thread for each.
         """
-        module = self.module_.eval()
-        dtype = next(module.parameters()).dtype
-
-        at_once = self.rows_at_once(dataset)
+        n_rows = self.rows_at_once(dataset, at_once)
+        if at_once == "auto":  # less where a chunk of the longest rows would be too much
+            _, most = AT_ONCE["cpu" if self.module_device.type == "cpu" else "other"]
+            n_rows = max(1, min(n_rows, most // max(int(dataset.sizes().max(initial=0)), 1)))
+        module, cast = self.module_.eval(), self._cast()
 
         def work(first: int) -> Any:
-            rows = np.arange(first, min(first + at_once, len(dataset)))
-            batch = dataset.batch(rows).padded(at_once).to(self.module_device, dtype)
+            rows = np.arange(first, min(first + n_rows, len(dataset)))
             with torch.inference_mode():
-                return ask(module, batch, first)
+                return ask(module, cast(dataset.batch(rows).padded(n_rows)), first)
 
+        return self._in_threads(work, range(0, len(dataset), n_rows), n_threads)
+
+    def embeddings(self, dataset: RowDataset, at_once: int | str = "auto") -> NDArray[np.float32]:
+        """(n, d_out) embedding of every row of a data set, in its order."""
+        n_rows = self.rows_at_once(dataset, at_once)
+        module, cast = self.module_.eval(), self._cast()
+
+        def embed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                told = module.embed(cast(dataset.batch(rows).padded(n_rows)))
+            return told[: len(rows)].float().cpu().numpy()
+
+        def work(rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray]]:
+            return list(each([rows], embed, dataset.batch, self.module_device))
+
+        groups = self.chunks(dataset, at_once, by_size=True)
+        return in_order([part for parts in self._in_threads(work, groups) for part in parts])
+
+    def _cast(self) -> Callable[[EventBatch], EventBatch]:
+        """Brings a batch to where the weights are, in their precision."""
+        parameter = next(self.module_.parameters())
+        return lambda batch: batch.to(parameter.device, parameter.dtype)
+
+    def _in_threads(
+        self, work: Callable[[Any], Any], items: Sequence[Any], n_threads: int | None = None
+    ) -> list[Any]:
         if n_threads is None:
             n_threads = torch.get_num_threads() if self.module_device.type == "cpu" else 1
+        n_threads = min(n_threads, len(items), os.cpu_count() or 1)
         with isolated_torch(HELD_OUT_SEED, self.module_device, n_threads=1):
-            starts = range(0, len(dataset), at_once)
-            if min(n_threads, len(starts)) == 1:
-                return [work(first) for first in starts]
-            with ThreadPoolExecutor(min(n_threads, len(starts), os.cpu_count() or 1)) as pool:
-                return list(pool.map(work, starts))
-
-    def embeddings(self, dataset: RowDataset) -> NDArray[np.float32]:
-        """(n, d_out) embedding of every row of a data set, in its order."""
-        parts = self.each_chunk(dataset, lambda module, batch, _: module.embed(batch).cpu())
-        return torch.cat(parts)[: len(dataset)].float().numpy()
+            if n_threads <= 1:
+                return [work(item) for item in items]
+            with ThreadPoolExecutor(n_threads) as pool:
+                return list(pool.map(work, items))
 
     def measure(self, dataset: RowDataset) -> None:
         """Choose the coordinates of embeddings by some rows, whole and with parts hidden."""

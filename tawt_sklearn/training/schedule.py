@@ -29,6 +29,42 @@ class WarmupCosine:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+@dataclass(frozen=True)
+class OneCycle:
+    """Up along half a cosine from a 25th, then down along half a cosine to almost nothing.
+
+    Smith & Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
+    Rates", 2019; the usual fractions.  The rise takes ``warmup_fraction`` of the steps.
+    """
+
+    n_steps: int
+    warmup_fraction: float = 0.3
+    start: float = 1 / 25
+    end: float = 1e-4
+
+    def __call__(self, step: int) -> float:
+        warmup = max(1, round(self.warmup_fraction * self.n_steps))
+        if step < warmup:
+            return 1 + (self.start - 1) * 0.5 * (1 + math.cos(math.pi * step / warmup))
+        done = min(1.0, (step - warmup) / max(1, self.n_steps - warmup))
+        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class WarmupConstant:
+    """Up in a line, then as it is."""
+
+    n_steps: int
+    warmup_fraction: float = 0.1
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, (step + 1) / max(1, round(self.warmup_fraction * self.n_steps)))
+
+
+SCHEDULES = {"cosine": WarmupCosine, "one-cycle": OneCycle, "constant": WarmupConstant}
+"""Values of the ``schedule`` parameter."""
+
+
 class FollowSchedule(Callback):
     """Set the learning rate before every training step.
 

@@ -31,8 +31,8 @@ from tawt_sklearn.training.callbacks import (
 )
 from tawt_sklearn.training.checkpoint import Checkpoint
 from tawt_sklearn.training.dataset import RowDataset, whole_batch
-from tawt_sklearn.training.net import CHUNK, EventNet
-from tawt_sklearn.training.schedule import FollowSchedule, WarmupCosine
+from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.schedule import SCHEDULES, FollowSchedule
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Recipe:
         Of the backbone, where it was pretrained and is to learn more slowly than the head.
     gradual : bool
         Whether the layers of a pretrained backbone join one after the other, the last one first.
+    compiled : bool
+        The parameter ``compile``.
     """
 
     max_epochs: int
@@ -66,6 +68,11 @@ class Recipe:
     incremental: bool = False
     encoder_learning_rate: float | None = None
     gradual: bool = False
+    schedule: str = "cosine"
+    max_grad_norm: float | None = 1.0
+    accumulate_steps: int = 1
+    precision: str = "auto"
+    compiled: bool = False
     callbacks: Sequence[Callback] = ()
     net_params: dict[str, Any] = field(default_factory=dict)
 
@@ -129,17 +136,20 @@ def train(
         Further ones, called before the validation score is.
     """
     # torch takes no numpy integers, which is what searches over parameters draw.
-    batch_size = int(min(recipe.batch_size, max(1, len(data) // 4)))
+    batch_size = int(recipe.batch_size * recipe.accumulate_steps)
+    batch_size = min(batch_size, max(1, len(data) // 4))
+    n_parts = math.ceil(batch_size / recipe.batch_size)
     steps_per_epoch = math.ceil(len(data) / batch_size)
     n_epochs = int(max(recipe.max_epochs, math.ceil(recipe.min_steps / steps_per_epoch)))
     stop_early = recipe.stop_early and held_out is not None
 
-    schedule = FollowSchedule(WarmupCosine(n_epochs * steps_per_epoch, recipe.warmup_fraction))
+    shape = SCHEDULES[recipe.schedule]
+    schedule = FollowSchedule(shape(n_epochs * steps_per_epoch, recipe.warmup_fraction))
     average = AverageCheckpoints(recipe.n_average, by_score=stop_early)
     generator = torch.Generator().manual_seed(seed)
     writer = None if checkpoint is None else Checkpoint(checkpoint, schedule, average, generator)
     steps: dict[str, Callback | None] = {
-        "clip": GradientNormClipping(1.0),
+        "clip": recipe.max_grad_norm and GradientNormClipping(recipe.max_grad_norm),
         "diverged": StopWhenDiverged(),
         "schedule": None if recipe.incremental else schedule,
         "gradual": GradualUnfreezing(n_epochs) if recipe.gradual else None,
@@ -165,13 +175,16 @@ def train(
         "iterator_train__generator": generator,
         "iterator_valid": DataLoader,
         "iterator_valid__collate_fn": whole_batch,
-        "iterator_valid__batch_size": 256 if target is not None else CHUNK,
+        "iterator_valid__batch_size": 256 if target is not None else 64,
         "iterator_valid__generator": torch.Generator(),  # else torch's, which dropout draws from
         "train_split": None if held_out is None else predefined_split(held_out),
         "callbacks": [*ours, *watching, *recipe.callbacks, *last],
         "verbose": 0,
         "device": str(device),
         "encoder_lr": recipe.encoder_learning_rate,
+        "precision": recipe.precision,
+        "n_parts": n_parts,
+        "compiled": recipe.compiled,
         **recipe.net_params,
     }
     if "optimizer" not in recipe.net_params:

@@ -53,7 +53,7 @@ def assert_same(one, two) -> None:
 @pytest.mark.parametrize("index", [[5, 2, 0], [1, 2], [3, 3]])
 def test_a_subset_holds_the_same_cases(data, index):
     part = data.subset(np.array(index))
-    assert part.lengths.tolist() == LENGTHS[index].tolist() and len(part) == len(index)
+    assert part.sizes().tolist() == LENGTHS[index].tolist() and len(part) == len(index)
     assert_same(part.__getitems__(list(range(len(index)))), data.__getitems__(index))
     assert_same(part[1], data[index[1]])
 
