@@ -25,8 +25,14 @@ def architecture(estimator: Any, preparation: Preparation | PanelPreparation) ->
         "dropout": estimator.dropout,
         "max_feature_patches": estimator.max_feature_patches,
         "patching": estimator.patching,
+        "attention_window": _attention_window(estimator),
         "learned_time": _method(estimator.time_encoding) == "time2vec",
     }
+
+
+def _attention_window(estimator: Any) -> int | None:
+    window = estimator.attention_window
+    return None if window is None else int(window)
 
 
 def _method(time_encoding: str | TimeEmbedder) -> str:

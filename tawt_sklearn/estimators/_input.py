@@ -307,6 +307,11 @@ def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any
     preparation: Preparation | PanelPreparation
     data: RowDataset
     if isinstance(rows, Panel):
+        if estimator.patching == "event":
+            raise ValueError(
+                'Expected patching="dual", "time" or "feature" with panels, whose steps are '
+                'regular. Got "event", which is for event histories.'
+            )
         preparation, data = PanelPreparation.fit(
             rows, estimator.categorical_features, estimator.n_windows, estimator.patch_length, form
         )

@@ -207,6 +207,7 @@ def check_shape(estimator: Any, pretrained: Pretrained) -> None:
     """
     built = pretrained.net.module.keywords["backbone"]
     encoder = {
+        "attention_window": None,
         **{name: built[name] for name in SHAPES if name in built},
         "time_encoding": "time2vec" if built["learned_time"] else "sinusoidal",
         "n_windows": pretrained.preparation.n_windows,

@@ -103,6 +103,13 @@ def check_settings(estimator: Any) -> None:
             f"Expected d_model to be a multiple of n_heads. Got d_model={estimator.d_model} and "
             f"n_heads={estimator.n_heads}."
         )
+    if estimator.attention_window is not None and estimator.patching != "event":
+        pretrained = getattr(estimator, "pretrained", None) is not None
+        if not (pretrained and estimator.patching == "dual"):  # whose encoder has decided it
+            raise ValueError(
+                'Expected attention_window=None unless patching="event": patches attend to all '
+                f"patches. Got {estimator.attention_window} with patching={estimator.patching!r}."
+            )
     embedder = estimator.time_encoding
     if isinstance(embedder, TimeEmbedder):
         embedder._validate_params()  # which the check of our own parameters switches off

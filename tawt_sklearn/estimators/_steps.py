@@ -22,7 +22,9 @@ from tawt_sklearn.training.pretraining import HELD_OUT_SEED
 
 def embedded_steps(encoder: Any, frame: pd.DataFrame, data: EventDataset, per: str) -> pd.DataFrame:
     """Embeddings of windows or of events, each as ``d_model`` simultaneous events."""
-    if per == "window" and encoder.net_.module_.backbone.temporal_patches is None:
+    backbone = encoder.net_.module_.backbone
+    has_windows = backbone.temporal_patches is not None or backbone.pooled_events is not None
+    if per == "window" and not has_windows:
         raise ValueError(
             'Expected an encoder with windows of time. Got one with patching="feature". Pass '
             'per="event".'
@@ -66,8 +68,14 @@ def _windows(module: Pretrainer, batch: EventBatch) -> Steps:
 
 
 def _events(module: Pretrainer, batch: EventBatch) -> Steps:
-    """An event is the sum of what the network knows of its code and of its window."""
+    """An event is the sum of what the network knows of its code and of its window.
+
+    Where events are the tokens it is its own.
+    """
     encoded = module.backbone(batch)
+    count = torch.bincount(batch.row, minlength=len(batch)).cpu().numpy()
+    if encoded.event is not None:
+        return count, None, encoded.event.float().cpu().numpy()
     D = module.backbone.cls.shape[0]
     tokens = torch.zeros(batch.n_events, D, dtype=batch.value.dtype, device=batch.device)
     if encoded.feature is not None:
@@ -75,8 +83,7 @@ def _events(module: Pretrainer, batch: EventBatch) -> Steps:
         tokens = tokens + lookup(encoded.feature.tokens, batch.row, batch.code, tokens.new_zeros(D))
     if encoded.temporal is not None:
         tokens = tokens + encoded.temporal.tokens[batch.row, module.space.window(batch)]
-    count = torch.bincount(batch.row, minlength=len(batch))
-    return count.cpu().numpy(), None, tokens.float().cpu().numpy()
+    return count, None, tokens.float().cpu().numpy()
 
 
 def reconstruction(

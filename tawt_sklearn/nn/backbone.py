@@ -1,4 +1,4 @@
-"""The dual-patch transformer: events or panels in, an embedding for each row and patch out."""
+"""The transformer: events or panels in, an embedding for each row and patch out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tawt_sklearn.nn.attention import TimeAwareAttention, log_gap
+from tawt_sklearn.nn.attention import TimeAwareAttention
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.event_tokens import (
+    EventTokens,
+    PooledEvents,
+    event_places,
+    interleaved,
+    lone_places,
+    packed_with,
+)
+from tawt_sklearn.nn.packed import Packed
+from tawt_sklearn.nn.padded import Padded, log_gap
 from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.panel_patching import ChannelPatches, PanelShape, TemporalStrides
 from tawt_sklearn.nn.patching import FeaturePatches, Patches, Places, TemporalPatches
 from tawt_sklearn.nn.static import StaticTokens
 from tawt_sklearn.nn.time import Waves
 
-Patching = Literal["dual", "time", "feature"]
+Patching = Literal["dual", "time", "feature", "event"]
 
 
 class RowDropout(nn.Module):
@@ -31,12 +41,14 @@ class RowDropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, P, D) -> (B, P, D)."""
+    def forward(self, x: Tensor, packed: Packed | None = None) -> Tensor:
+        """(B, P, D) or, packed, (N, D) tokens -> the same."""
         if not self.training or self.rate == 0:
             return x
-        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.rate
-        return x * (kept / (1 - self.rate)).to(x.dtype)
+        n_rows = len(x) if packed is None else len(packed.lengths)
+        kept = torch.rand(n_rows, x.shape[-1], device=x.device) >= self.rate
+        factor = (kept / (1 - self.rate)).to(x.dtype)
+        return x * (factor.unsqueeze(1) if packed is None else factor[packed.row])
 
 
 class Block(nn.Module):
@@ -55,9 +67,11 @@ class Block(nn.Module):
         )
         self.dropout = RowDropout(dropout)
 
-    def forward(self, x: Tensor, gap: Tensor, padding: Tensor | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), gap, padding))
-        return x + self.dropout(self.feedforward(self.norm_feedforward(x)))
+    def forward(self, x: Tensor, layout: Padded | Packed) -> Tensor:
+        """(B, P, D) or, packed, (N, D) tokens -> the same."""
+        packed = layout if isinstance(layout, Packed) else None
+        x = x + self.dropout(self.attention(self.norm_attention(x), layout), packed)
+        return x + self.dropout(self.feedforward(self.norm_feedforward(x)), packed)
 
 
 class Encoded(NamedTuple):
@@ -68,6 +82,7 @@ class Encoded(NamedTuple):
     feature: Patches | None
     temporal: Patches | None
     unmixed: Patches | None  # feature patches as they went into the first block
+    event: Tensor | None = None  # (E, D) tokens of events, where they have any
 
 
 def joined(groups: Sequence[Patches]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -97,6 +112,9 @@ def joined(groups: Sequence[Patches]) -> tuple[Tensor, Tensor, Tensor, Tensor | 
 class DualPatchBackbone(nn.Module):
     """[CLS], static columns, feature patches and temporal patches through shared blocks.
 
+    Or, with ``patching="event"``, a token for each event in place of the patches; its events are
+    pooled into patches after the blocks, so that whatever comes next finds what it would.
+
     Parameters
     ----------
     n_codes, n_categories : int
@@ -113,8 +131,10 @@ class DualPatchBackbone(nn.Module):
         Shape of the transformer.
     max_feature_patches : int
         Above this many codes only those present in a row become tokens, at most this many.
-    patching : {"dual", "time", "feature"}
-        Which patches there are.
+    patching : {"dual", "time", "feature", "event"}
+        Which patches, or else events, are the tokens.
+    attention_window : int, optional
+        How many places away an event sees other events.
     learned_time : bool
         Whether the frequencies of the time encoding are learned (Time2Vec) or fixed (sinusoidal).
     n_fixed_codes : int, optional
@@ -152,6 +172,7 @@ class DualPatchBackbone(nn.Module):
         n_fixed_codes: int | None = None,
         panel: PanelShape | None = None,
         waves: Waves | None = None,
+        attention_window: int | None = None,
     ) -> None:
         super().__init__()
         most = max_feature_patches if panel is None else n_codes
@@ -161,6 +182,15 @@ class DualPatchBackbone(nn.Module):
         self.static = StaticTokens(n_static_numeric, static_cardinalities, d_model)
         self.feature_patches: nn.Module | None = None
         self.temporal_patches: nn.Module | None = None
+        self.event_tokens: EventTokens | None = None
+        self.pooled_events: PooledEvents | None = None
+        self.attention_window = attention_window
+        self.gap_scale = horizon / (len(edges) + 1)
+        if patching == "event":
+            self.event_tokens = EventTokens(
+                n_codes, n_categories, d_model, horizon, self.gap_scale, learned_time, waves
+            )
+            self.pooled_events = PooledEvents(n_codes, d_model, edges, self.places)
         if patching in ("dual", "feature"):
             self.feature_patches = (
                 FeaturePatches(n_codes, n_categories, d_model, horizon, self.places)
@@ -177,27 +207,30 @@ class DualPatchBackbone(nn.Module):
             Block(d_model, n_heads, d_feedforward, dropout) for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(d_model)
-        self.gap_scale = horizon / (len(edges) + 1)
         self.narrow: torch.dtype | None = None
 
     def compile_blocks(self) -> None:
-        """Let torch compile the blocks, in place: their names and weights stay as they are."""
+        """Let torch compile the blocks, in place: their names and weights stay as they are.
+
+        Of blocks over events only what is not attention, which is compiled already.
+        """
         for block in self.blocks:
-            block.compile()
+            if self.event_tokens is None:
+                block.compile()
+            else:
+                block.feedforward.compile(dynamic=True)
 
     def forward(self, batch: EventBatch | PanelBatch) -> Encoded:
-        cls = Patches(self.cls.expand(len(batch), 1, -1))
+        cls = Patches(self.cls.expand(batch.n_rows, 1, -1))
         static = Patches(self.static(batch))
+        if self.event_tokens is not None and isinstance(batch, EventBatch):
+            return self.of_events(batch, torch.cat([cls.tokens, static.tokens], dim=1))
         feature = self.feature_patches(batch) if self.feature_patches else None
         temporal = self.temporal_patches(batch) if self.temporal_patches else None
         groups = [group for group in (cls, static, feature, temporal) if group is not None]
 
         x, time, timed, padding = joined(groups)  # (B, P, D)
-        gap = log_gap(time, timed, self.gap_scale)  # (B, P, P)
-        with torch.autocast(x.device.type, self.narrow, enabled=self.narrow is not None):
-            for block in self.blocks:
-                x = block(x, gap, padding)
-        x = self.norm(x)
+        x = self.mixed(x, Padded(log_gap(time, timed, self.gap_scale), padding))
 
         parts = x.split([group.tokens.shape[1] for group in groups], dim=1)
         mixed = {id(g): g._replace(tokens=part) for g, part in zip(groups, parts, strict=True)}
@@ -207,4 +240,30 @@ class DualPatchBackbone(nn.Module):
             mixed.get(id(feature)),
             mixed.get(id(temporal)),
             unmixed=feature,
+        )
+
+    def mixed(self, x: Tensor, layout: Padded | Packed) -> Tensor:
+        """(B, P, D) or (N, D) tokens through the blocks."""
+        with torch.autocast(x.device.type, self.narrow, enabled=self.narrow is not None):
+            for block in self.blocks:
+                x = block(x, layout)
+        return self.norm(x)
+
+    def of_events(self, batch: EventBatch, lone: Tensor) -> Encoded:
+        """Rows of (B, S, D) tokens without a time and one token for each event."""
+        assert self.event_tokens is not None and self.pooled_events is not None
+        events, pool = self.event_tokens(batch), self.pooled_events  # (E, D)
+        packed = packed_with(lone, batch, self.gap_scale, self.attention_window)
+
+        x = self.mixed(interleaved(lone, events, batch, packed), packed)  # (N, D)
+
+        first = x[lone_places(packed)].view_as(lone)
+        mixed = x[event_places(batch, packed.n_untimed)]
+        return Encoded(
+            first[:, 0],
+            Patches(first[:, 1:]),
+            pool.by_code(batch, mixed),
+            pool.by_window(batch, mixed),
+            unmixed=pool.by_code(batch, events),
+            event=mixed,
         )

@@ -49,8 +49,13 @@ class EventBatch:
         return len(self.static_numeric)
 
     @property
+    def n_rows(self) -> int:
+        """As ``len`` says it, which would be a constant in an exported graph."""
+        return self.static_numeric.shape[0]
+
+    @property
     def n_events(self) -> int:
-        return len(self.row)
+        return self.row.shape[0]
 
     @property
     def device(self) -> torch.device:

@@ -40,6 +40,11 @@ class PanelBatch:
         return len(self.value)
 
     @property
+    def n_rows(self) -> int:
+        """As ``len`` says it, which would be a constant in an exported graph."""
+        return self.value.shape[0]
+
+    @property
     def n_channels(self) -> int:
         return self.value.shape[1]
 
@@ -55,7 +60,7 @@ class PanelBatch:
     @property
     def row(self) -> Tensor:
         """(B, 1, 1) int64."""
-        return torch.arange(len(self), device=self.device).view(-1, 1, 1)
+        return torch.arange(self.n_rows, device=self.device).view(-1, 1, 1)
 
     @property
     def code(self) -> Tensor:
@@ -90,11 +95,11 @@ class PanelBatch:
     @property
     def static_numeric(self) -> Tensor:
         """(B, 0): there are no static columns beside a panel."""
-        return self.value.new_zeros(len(self), 0)
+        return self.value.new_zeros(self.n_rows, 0)
 
     @property
     def static_category(self) -> Tensor:
-        return torch.zeros(len(self), 0, dtype=torch.int64, device=self.device)
+        return torch.zeros(self.n_rows, 0, dtype=torch.int64, device=self.device)
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True

@@ -56,7 +56,7 @@ class Strides:
 
     def n_patches(self, n_steps: int) -> int:
         """Patches that cover a series."""
-        return -(-n_steps // self.stride)
+        return (n_steps + self.stride - 1) // self.stride
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,25 @@ class StepFeatures(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+def stretches(x: Tensor, strides: Strides) -> Tensor:
+    """(B, K, T) cut into the patches that cover it, zeros before it, each averaged in bins.
+
+    -> (B, K, P, taps), the oldest patch first.
+    """
+    T = x.shape[2]
+    stride, length, width = strides.stride, strides.length, strides.bin
+    P = strides.n_patches(T)
+    if torch.compiler.is_exporting():  # neither the padding nor the windows may depend on T
+        first = T - stride * torch.arange(P - 1, -1, -1, device=x.device)
+        step = first.unsqueeze(1) + torch.arange(length, device=x.device)  # (P, length)
+        x = F.pad(x, (length, 0))[:, :, step]
+        return x.unflatten(3, (length // width, width)).mean(4)
+    x = F.pad(x, (P * stride + length - stride - T, 0))
+    if width > 1:
+        x = x.unflatten(2, (-1, width)).mean(3)
+    return x.unfold(2, length // width, stride // width)
+
+
 class StridedPatches(nn.Module):
     """One token for each stretch of time: what all channels were, and where they were missing.
 
@@ -199,13 +218,9 @@ class StridedPatches(nn.Module):
         )
 
     def forward(self, batch: PanelBatch) -> Patches:
-        T = batch.n_steps
-        stride, length, width = self.strides.stride, self.strides.length, self.strides.bin
-        P = self.strides.n_patches(T)
-        x = F.pad(self.features(batch), (P * stride + length - stride - T, 0))
-        if width > 1:
-            x = x.unflatten(2, (-1, width)).mean(3)
-        x = x.unfold(2, length // width, stride // width)  # (B, K, P, taps)
+        stride = self.strides.stride
+        P = self.strides.n_patches(batch.n_steps)
+        x = stretches(self.features(batch), self.strides)  # (B, K, P, taps)
         tokens = self.embed(x.transpose(1, 2).flatten(2)).flip(1)  # (B, P, D), most recent first
         oldest = torch.arange(P, device=batch.device)
         newest_time = batch.time[:, 0, -1:]  # (B, 1)

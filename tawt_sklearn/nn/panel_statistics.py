@@ -108,8 +108,7 @@ def binned(
     """
     T = value.shape[2]
     bins = (torch.arange(T - 1, -1, -1, device=value.device) // width).clamp(max=n_bins - 1)
-    into = torch.zeros(T, n_bins, dtype=value.dtype, device=value.device)
-    into[torch.arange(T, device=value.device), bins] = 1.0
+    into = (bins.unsqueeze(1) == torch.arange(n_bins, device=value.device)).to(value.dtype)
     count, n_steps = observed.to(value.dtype) @ into, inside.to(value.dtype) @ into
     return (value @ into) / count.clamp(min=1), count / n_steps.clamp(min=1)
 

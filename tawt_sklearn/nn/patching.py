@@ -14,6 +14,7 @@ from tawt_sklearn.nn.statistics import (
     RECENT_STATISTICS,
     STATISTICS,
     decayed_means,
+    only,
     recent_statistics,
     segment_statistics,
     segment_sum,
@@ -81,6 +82,8 @@ def assign_places(
     fixed = torch.arange(n_fixed, device=code.device).unsqueeze(0)
     if n_free == 0:
         return code, fixed
+    if torch.compiler.is_exporting():
+        return _assign_by_sorting(row, code, n_rows, n_codes, places)
     further = (code >= n_fixed).nonzero().squeeze(1)
     if n_fixed and not len(further):  # nothing but what was known before the vocabulary grew
         return code, fixed
@@ -94,6 +97,37 @@ def assign_places(
     place = code.clone()
     place[further] = torch.where(fits, rank + n_fixed, -1)[inverse]
     return place, torch.cat([fixed.expand(n_rows, -1), free], dim=1)
+
+
+def _assign_by_sorting(
+    row: Tensor, code: Tensor, n_rows: int, n_codes: int, places: Places
+) -> tuple[Tensor, Tensor]:
+    """The same where sizes must not depend on the data, as in an exported graph."""
+    n_fixed, n_free = places
+    further = code >= n_fixed
+    number, order = cell_numbers(torch.where(further, row * n_codes + code, n_rows * n_codes))
+    row, ordered, further = row[order], code[order], further[order]
+    # Every cell counts once, where its number rises.
+    new = (number > torch.cat([number.new_full((1,), -1), number])[:-1]) & further
+    n_cells = row.new_zeros(n_rows).scatter_add(0, row, new.long())
+    rank = number - (n_cells.cumsum(0) - n_cells)[row]  # within the row
+    fits = (rank < n_free) & further
+    free = code.new_full((n_rows * n_free + 1,), -1)  # the last one for those that do not fit
+    free = free.scatter(0, torch.where(fits, row * n_free + rank, n_rows * n_free), ordered)
+    place = torch.where(fits, rank + n_fixed, torch.where(further, -1, ordered))
+    place = torch.zeros_like(place).scatter(0, order, place)
+    fixed = torch.arange(n_fixed, device=code.device).expand(n_rows, -1)
+    return place, torch.cat([fixed, free[:-1].view(n_rows, n_free)], dim=1)
+
+
+def cell_numbers(cell: Tensor) -> tuple[Tensor, Tensor]:
+    """(E,) cells -> of the sorted ones, how many others are smaller, and the order of sorting.
+
+    What ``torch.unique`` tells, in sizes that do not depend on the data.
+    """
+    cell, order = cell.sort()
+    before = torch.cat([cell.new_full((1,), -1), cell])[:-1]
+    return (cell != before).long().cumsum(0) - 1, order
 
 
 class FeaturePatches(nn.Module):
@@ -134,40 +168,24 @@ class FeaturePatches(nn.Module):
 
     def statistics(self, batch: EventBatch, place: Tensor, n_places: int) -> Tensor:
         """(B * P, n_statistics) of the events that have a place."""
-        n_segments = len(batch) * n_places
+        segment, n_segments = batch.row * n_places + place, batch.n_rows * n_places
+        n_kept, columns = n_segments, [batch.value, batch.observed, batch.time, batch.age]
         if self.places.n_free:
-            placed = place >= 0
-            batch, place = batch.keep(placed), place[placed]
-        segment = batch.row * n_places + place
+            segment, n_kept, columns = only(place >= 0, segment, n_segments, *columns)
+        value, observed, time, age = columns
         with torch.no_grad():
-            exact = segment_statistics(
-                segment,
-                batch.value,
-                batch.observed,
-                batch.time,
-                batch.age,
-                n_segments,
-                self.horizon,
-            )
-        decayed = decayed_means(
-            segment,
-            batch.value,
-            batch.observed,
-            batch.age,
-            self.log_half_life.exp(),
-            n_segments,
-        )
+            exact = segment_statistics(segment, value, observed, time, age, n_kept, self.horizon)
+        half_life = self.log_half_life.exp()
+        decayed = decayed_means(segment, value, observed, age, half_life, n_kept)
         with torch.no_grad():
             recent = [
-                recent_statistics(
-                    segment, batch.value, batch.observed, batch.age, n_segments, length
-                )
+                recent_statistics(segment, value, observed, age, n_kept, length)
                 for length in self.recent
             ]
-        return torch.cat([exact, *recent, decayed], dim=1)
+        return torch.cat([exact, *recent, decayed], dim=1)[:n_segments]
 
     def forward(self, batch: EventBatch) -> Patches:
-        B = len(batch)
+        B = batch.n_rows
         place, place_code = assign_places(batch.row, batch.code, B, self.n_codes, self.places)
         P = place_code.shape[1]
         statistics = self.statistics(batch, place, P).view(B, P, -1)
@@ -183,20 +201,18 @@ class FeaturePatches(nn.Module):
 
     def category_means(self, batch: EventBatch, place: Tensor, n_places: int) -> Tensor:
         """(B * P, D) mean embedding of the categories of each place, plus the last one."""
-        n_segments = len(batch) * n_places
-        named = ((batch.category > 0) & (place >= 0)).nonzero().squeeze(1)
-        segment = batch.row[named] * n_places + place[named]
-        embedded = self.category(batch.category[named])  # (E', D)
-        total = embedded.new_zeros(n_segments, embedded.shape[1]).index_add(0, segment, embedded)
-        count = torch.bincount(segment, minlength=n_segments).clamp(min=1).unsqueeze(1)
-        order = torch.arange(len(named), device=segment.device)
-        last = order.new_full((n_segments,), -1).scatter_reduce(0, segment, order, "amax")
-        last_category = (
-            torch.where(last >= 0, batch.category[named][last], 0)
-            if len(named)
-            else (torch.zeros_like(last))
-        )
-        return total / count + self.category(last_category)
+        n_segments = batch.n_rows * n_places
+        named = (batch.category > 0) & (place >= 0)
+        segment = batch.row * n_places + place
+        segment, n_kept, (category,) = only(named, segment, n_segments, batch.category)
+        embedded = self.category(category)  # (E', D)
+        total = embedded.new_zeros(n_kept, embedded.shape[1]).index_add(0, segment, embedded)
+        ones = torch.ones_like(embedded[:, :1])
+        count = segment_sum(ones, segment, n_kept).clamp(min=1)  # (n_kept, 1)
+        order = torch.arange(1, segment.shape[0] + 1, device=segment.device)
+        last = order.new_zeros(n_kept).scatter_reduce(0, segment, order, "amax")
+        category = torch.cat([category.new_zeros(1), category])  # what there is without any
+        return (total / count + self.category(category[last]))[:n_segments]
 
 
 MAX_DENSE_CELLS = 2**20
@@ -277,11 +293,15 @@ class TemporalPatches(nn.Module):
 
     def window(self, time: Tensor) -> Tensor:
         """(E,) times -> (E,) index of the window, in ``[0, n_windows)``."""
+        if torch.compiler.is_exporting():
+            return (time.unsqueeze(1) >= self.edges).sum(1)
         return torch.bucketize(time, self.edges, right=True)
 
     def bag(self, batch: EventBatch, window: Tensor) -> Tensor:
         """Sum over the codes of each window -> (B * n_windows, D)."""
-        B, W, V = len(batch), self.n_windows, self.n_codes
+        if torch.compiler.is_exporting():
+            return self._bag_of_events(batch, window)
+        B, W, V = batch.n_rows, self.n_windows, self.n_codes
         cell = (batch.row * W + window) * V + batch.code
         n_cells = B * W * V
         dense = n_cells <= MAX_DENSE_CELLS
@@ -308,8 +328,30 @@ class TemporalPatches(nn.Module):
             total = total + bag_sum(columns, share.unsqueeze(1), place, self.category, B * W)
         return total
 
+    def _bag_of_events(self, batch: EventBatch, window: Tensor) -> Tensor:
+        """The same where sizes must not depend on the data, as in an exported graph.
+
+        Each event adds its share of its cell, a code in a window.
+        """
+        B, W, V = batch.n_rows, self.n_windows, self.n_codes
+        place = batch.row * W + window
+        number, order = cell_numbers(place * V + batch.code)
+        number = torch.zeros_like(number).scatter(0, order, number)  # cell of each event
+        observed = batch.observed.to(batch.value.dtype)
+        events = torch.stack([torch.ones_like(observed), observed], dim=1)
+        sums = segment_sum(events, number, batch.n_events).clamp(min=1)
+        count, n_values = sums.index_select(0, number).unbind(1)
+        basis = torch.stack(
+            [1 / count, batch.value / n_values, batch.value.abs() / n_values], dim=1
+        )
+        part = (self.code[batch.code] * basis.unsqueeze(2)).sum(1)  # (E, D)
+        if self.has_categories:
+            share = torch.where(batch.category > 0, 1 / count, 0.0)
+            part = part + self.category[batch.category] * share.unsqueeze(1)
+        return segment_sum(part, place, B * W)
+
     def forward(self, batch: EventBatch) -> Patches:
-        B, W = len(batch), self.n_windows
+        B, W = batch.n_rows, self.n_windows
         window = self.window(batch.time)
         place = batch.row * W + window
         total = batch.time.new_zeros(B * W, 2)

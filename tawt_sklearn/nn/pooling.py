@@ -9,6 +9,9 @@ from tawt_sklearn.nn.backbone import Encoded, joined
 from tawt_sklearn.nn.coordinates import Coordinates
 from tawt_sklearn.nn.patching import Patches
 
+TWO_KINDS = ("dual", "event")
+"""Kinds of patching that end in patches of codes and of windows."""
+
 
 def mean_token(patches: Patches) -> Tensor:
     """(B, P, D) averaged over what is not padding -> (B, D)."""
@@ -50,7 +53,7 @@ class Readout(nn.Module):
         self, n_codes: int, n_places: int, d_model: int, patching: str, d_codewise: int = 64
     ) -> None:
         super().__init__()
-        self.d_out = d_model * (3 if patching == "dual" else 2)
+        self.d_out = d_model * (3 if patching in TWO_KINDS else 2)
         if patching != "time":
             self.mixed_sum = CodewiseSum(n_codes, n_places, d_model, d_codewise)
             self.unmixed_sum = CodewiseSum(n_codes, n_places, d_model, d_codewise)
@@ -107,7 +110,7 @@ class Pooling(nn.Module):
         elif how == "attention":
             self.query = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
         elif how == "codes":
-            self.d_out = d_model * (n_places + (2 if patching == "dual" else 1))
+            self.d_out = d_model * (n_places + (2 if patching in TWO_KINDS else 1))
 
     def coordinates(self, scaling: str) -> Coordinates:
         """Coordinates for these embeddings, one of :data:`SCALINGS`.
@@ -155,9 +158,14 @@ def flat_codes(encoded: Encoded, n_codes: int) -> Tensor:
         tokens = feature.tokens[:, :n_codes]
     else:
         taken = feature.filled & (feature.code < n_codes)
-        row, place = taken.nonzero().unbind(1)
-        tokens = feature.tokens.new_zeros(B, n_codes, D)
-        tokens[row, feature.code[row, place]] = feature.tokens[row, place]
+        if torch.compiler.is_exporting():  # the others go behind, in one more place
+            code = torch.where(taken, feature.code, n_codes).unsqueeze(2)
+            tokens = feature.tokens.new_zeros(B, n_codes + 1, D)
+            tokens = tokens.scatter(1, code.expand_as(feature.tokens), feature.tokens)[:, :n_codes]
+        else:
+            row, place = taken.nonzero().unbind(1)
+            tokens = feature.tokens.new_zeros(B, n_codes, D)
+            tokens[row, feature.code[row, place]] = feature.tokens[row, place]
     parts = [encoded.cls, tokens.flatten(1)]
     if encoded.temporal is not None:
         parts.insert(1, mean_token(encoded.temporal))

@@ -46,6 +46,20 @@ def segment_extreme(source: Tensor, segment: Tensor, filled: Tensor, reduce: str
     return torch.where(filled, out.scatter_reduce(0, segment, source, reduce=reduce), 0)
 
 
+def only(
+    chosen: Tensor, segment: Tensor, n_segments: int, *columns: Tensor
+) -> tuple[Tensor, int, list[Tensor]]:
+    """The chosen (E,) events: their segments, the number of segments, and their columns.
+
+    Sizes in an exported graph must not depend on the data.  There all events stay, and those that
+    were not chosen lie in one more segment, the last one, which the caller cuts off.
+    """
+    if torch.compiler.is_exporting():
+        return torch.where(chosen, segment, n_segments), n_segments + 1, [*columns]
+    kept = chosen.nonzero().squeeze(1)
+    return segment.index_select(0, kept), n_segments, [c.index_select(0, kept) for c in columns]
+
+
 def segment_statistics(
     segment: Tensor,
     value: Tensor,
@@ -79,20 +93,19 @@ def segment_statistics(
     ones = torch.ones_like(value)
     count = segment_sum(ones[:, None], segment, n_segments).squeeze(1)
     some = count > 0
-    order = torch.arange(len(segment), device=segment.device)
+    order = torch.arange(segment.shape[0], device=segment.device)
     first_event = segment_extreme(order, segment, some, "amin")
     last_event = segment_extreme(order, segment, some, "amax")
 
-    kept = observed.nonzero().squeeze(1)
-    s, v, t, a = (x.index_select(0, kept) for x in (segment, value, time, age))
-    sums = segment_sum(torch.stack([torch.ones_like(v), v, t], dim=1), s, n_segments)
+    s, n_kept, (v, t, a) = only(observed, segment, n_segments, value, time, age)
+    sums = segment_sum(torch.stack([torch.ones_like(v), v, t], dim=1), s, n_kept)
     n, sum_v, sum_t = sums.unbind(1)
     valued = n > 0
     safe_n = n.clamp(min=1)
     mean, mean_t = sum_v / safe_n, sum_t / safe_n
     # Second pass around the means: exact where one-pass float32 sums of squares are not.
     dv, dt = v - mean.index_select(0, s), t - mean_t.index_select(0, s)
-    squares = segment_sum(torch.stack([dv * dv, dt * dt, dt * dv], dim=1), s, n_segments)
+    squares = segment_sum(torch.stack([dv * dv, dt * dt, dt * dv], dim=1), s, n_kept)
     ss_v, ss_t, ss_tv = squares.unbind(1)
     sd = (ss_v / safe_n).sqrt()
     # Below this spread of time the events are simultaneous and a slope means nothing.
@@ -101,35 +114,35 @@ def segment_statistics(
 
     smallest = segment_extreme(v, s, valued, "amin")
     largest = segment_extreme(v, s, valued, "amax")
-    rank = torch.arange(len(kept), device=kept.device)
+    rank = torch.arange(s.shape[0], device=s.device)
     first_value = segment_extreme(rank, s, valued, "amin")
     last_value = segment_extreme(rank, s, valued, "amax")
 
     def pick(source: Tensor, index: Tensor, where: Tensor) -> Tensor:
-        if len(source) == 0:
-            return torch.zeros_like(count)
+        if torch.compiler.is_exporting():
+            source = torch.cat([source, source.new_zeros(1)])  # there is always one to pick
+        elif len(source) == 0:
+            return torch.zeros_like(where, dtype=source.dtype)
         return torch.where(where, source.index_select(0, index), 0.0)
 
     first, last = pick(v, first_value, valued), pick(v, last_value, valued)
-    return torch.stack(
-        [
-            torch.log1p(count),
-            torch.log1p(n),
-            mean,
-            sd,
-            smallest,
-            largest,
-            first,
-            last,
-            last - first,
-            slope,
-            pick(time, first_event, some),
-            pick(time, last_event, some),
-            pick(age, last_event, some),
-            pick(a, last_value, valued),
-        ],
-        dim=1,
-    )
+    columns = [
+        torch.log1p(count),
+        torch.log1p(n),
+        mean,
+        sd,
+        smallest,
+        largest,
+        first,
+        last,
+        last - first,
+        slope,
+        pick(time, first_event, some),
+        pick(time, last_event, some),
+        pick(age, last_event, some),
+        pick(a, last_value, valued),
+    ]
+    return torch.stack([column[:n_segments] for column in columns], dim=1)
 
 
 RECENT_STATISTICS = ("log_n_values", "mean", "min", "max")
@@ -148,12 +161,12 @@ def recent_statistics(
     (n_segments, len(RECENT_STATISTICS)) tensor
         0 where there is no such value.
     """
-    kept = (observed & (age <= length)).nonzero().squeeze(1)
-    s, v = segment.index_select(0, kept), value.index_select(0, kept)
-    n, total = segment_sum(torch.stack([torch.ones_like(v), v], 1), s, n_segments).unbind(1)
+    s, n_kept, (v,) = only(observed & (age <= length), segment, n_segments, value)
+    n, total = segment_sum(torch.stack([torch.ones_like(v), v], 1), s, n_kept).unbind(1)
     smallest = segment_extreme(v, s, n > 0, "amin")
     largest = segment_extreme(v, s, n > 0, "amax")
-    return torch.stack([torch.log1p(n), total / n.clamp(min=1), smallest, largest], dim=1)
+    columns = [torch.log1p(n), total / n.clamp(min=1), smallest, largest]
+    return torch.stack(columns, dim=1)[:n_segments]
 
 
 def decayed_means(

@@ -88,7 +88,11 @@ class StepReadout(nn.Module):
     def forward(self, batch: PanelBatch, encoded: Encoded, row: Tensor) -> Tensor:
         """(B, d_row) -> (B, T, d_out)."""
         T = batch.n_steps
-        x = F.pad(self.features(batch), (REACH, REACH)).unfold(2, 2 * REACH + 1, 1)
+        x = F.pad(self.features(batch), (REACH, REACH))
+        if torch.compiler.is_exporting():  # the number of windows must not depend on T
+            x = torch.stack([x[:, :, k : k + T] for k in range(2 * REACH + 1)], dim=3)
+        else:
+            x = x.unfold(2, 2 * REACH + 1, 1)  # (B, K, T, 2 REACH + 1)
         near = F.gelu(self.near(x.transpose(1, 2).flatten(2)))  # (B, T, D)
         near = self.mix(near, batch.inside.transpose(1, 2).to(near.dtype))
         parts = [near, self.from_row(row).unsqueeze(1).expand_as(near)]

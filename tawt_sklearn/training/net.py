@@ -396,6 +396,9 @@ def check_architecture(model: dict[str, Any]) -> None:
         raise SaveFileError(
             f"Expected max_feature_patches of 1 or more. Got {str(patches)[:40]!r}."
         )
+    window = backbone.get("attention_window")
+    if window is not None and (not isinstance(window, int | np.integer) or window < 1):
+        raise SaveFileError(f"Expected attention_window of 1 or more. Got {str(window)[:40]!r}.")
 
 
 def check_weights(

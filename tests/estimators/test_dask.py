@@ -183,7 +183,9 @@ def test_unknown_codes_are_warned_about_when_a_partition_is_computed(X, clf, laz
 
 
 def test_learning_asks_for_data_in_memory(X, y, clf, encoder, lazy):
-    with pytest.raises(DataError, match=r"Got a Dask DataFrame of 4 partitions. Compute what memory holds"):
+    with pytest.raises(
+        DataError, match=r"Got a Dask DataFrame of 4 partitions. Compute what memory holds"
+    ):
         clf.fit(lazy, y)
     with pytest.raises(DataError, match=r"model.partial_fit\(rows, y.loc\[rows.index\]\)"):
         clf.partial_fit(lazy, y)

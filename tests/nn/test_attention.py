@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tawt_sklearn.nn.attention import TimeAwareAttention, attend, attend_with_decay, log_gap
+from tawt_sklearn.nn.attention import TimeAwareAttention
+from tawt_sklearn.nn.padded import Padded, attend, attend_with_decay, log_gap
 
 
 def loop_attention(layer, x, time, timed, scale):
@@ -40,7 +41,7 @@ def test_attention_and_all_its_gradients_equal_the_loop():
     parameters = [x, *layer.parameters()]
     probe = torch.randn(2, 5, 8, dtype=torch.float64)
 
-    got = layer(x, log_gap(time, timed, 3.0))
+    got = layer(x, Padded(log_gap(time, timed, 3.0)))
     want = loop_attention(layer, x, time, timed, 3.0)
     torch.testing.assert_close(got, want)
     got_grads = torch.autograd.grad((got * probe).sum(), parameters)
@@ -57,8 +58,10 @@ def test_padding_is_not_attended_to():
     padding = torch.tensor([0.0, 0.0, 0.0, -torch.inf]).view(1, 1, 1, 4)
     changed = x.clone()
     changed[0, 3] += 100
-    torch.testing.assert_close(layer(x, gap, padding)[:, :3], layer(changed, gap, padding)[:, :3])
-    assert not torch.allclose(layer(x, gap)[:, :3], layer(changed, gap)[:, :3])
+    torch.testing.assert_close(
+        layer(x, Padded(gap, padding))[:, :3], layer(changed, Padded(gap, padding))[:, :3]
+    )
+    assert not torch.allclose(layer(x, Padded(gap))[:, :3], layer(changed, Padded(gap))[:, :3])
 
 
 def test_the_gap_is_zero_between_tokens_without_a_time():

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tawt_sklearn.nn import packed as module
-from tawt_sklearn.nn.attention import attend, log_gap
-from tawt_sklearn.nn.packed import Packed, bucketed, flex_plan, flex_score, packed_attention
+from tawt_sklearn.nn import packed_flex, packed_tiles
+from tawt_sklearn.nn.packed import Packed, bucketed, packed_attention
+from tawt_sklearn.nn.packed_flex import flex_plan, flex_score
+from tawt_sklearn.nn.padded import attend, log_gap
 
 LENGTHS = (5, 0, 40, 3, 1, 2, 17, 16, 90)
 
@@ -76,8 +78,8 @@ def blocks(request, monkeypatch):
     """The sizes of the pieces that rows are worked on in."""
     if request.param != "whole rows":
         tiny = request.param == "tiny blocks"
-        monkeypatch.setattr(module, "BLOCK_KEYS", 3 if tiny else 16)
-        monkeypatch.setattr(module, "BLOCK_SCORES", 20 if tiny else 300)
+        monkeypatch.setattr(packed_tiles, "BLOCK_KEYS", 3 if tiny else 16)
+        monkeypatch.setattr(packed_tiles, "BLOCK_SCORES", 20 if tiny else 300)
         monkeypatch.setattr(module, "GROUP_SCORES", 20 if tiny else 600)
 
 
@@ -126,8 +128,8 @@ def test_any_rows_equal_the_reference(lengths, n_untimed, window):
 
 @pytest.mark.parametrize("window", [None, 2])
 def test_gradients_equal_differences(monkeypatch, window):
-    monkeypatch.setattr(module, "BLOCK_KEYS", 3)
-    monkeypatch.setattr(module, "BLOCK_SCORES", 12)
+    monkeypatch.setattr(packed_tiles, "BLOCK_KEYS", 3)
+    monkeypatch.setattr(packed_tiles, "BLOCK_SCORES", 12)
     inputs, packed = draw((5, 0, 4, 2), window=window, d=2)
     assert torch.autograd.gradcheck(lambda *x: packed_attention(*x, packed), inputs)
 
@@ -210,7 +212,7 @@ def test_lengths_that_do_not_add_up_are_refused():
 
 def dense_mask(mask):
     """(M, M) which pairs a block mask's blocks and its function let through together."""
-    M, size = mask.seq_lengths[0], module.FLEX_BLOCK
+    M, size = mask.seq_lengths[0], packed_flex.FLEX_BLOCK
     place = torch.arange(M)
     let_through = mask.mask_mod(0, 0, place[:, None], place)
     blocks = torch.zeros(M // size, M // size, dtype=torch.bool)
