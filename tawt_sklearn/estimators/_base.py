@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators._architecture import architecture
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
+from tawt_sklearn.estimators._export import Answer, Exportable, supervised_answer
 from tawt_sklearn.estimators._input import (
     Rows,
     distinct_rows,
@@ -50,10 +51,10 @@ from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.steps import StepTarget, labelled, natural
 from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, Target
-from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.distributed import SavedOnce, joined, shown_once
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.trainer import Beginning, Recipe
 
@@ -80,7 +81,7 @@ class Ready:
     pretrained: Pretrained | Continued | None = None
 
 
-class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
+class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
     _parameter_constraints: dict[str, list[Any]] = CONSTRAINTS
@@ -199,7 +200,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             best so far.
         """
         tasks = begin_tasks(self, self.n_ensemble)
-        with restored_on_failure(self):
+        with restored_on_failure(self), shown_once():
             check_settings(self)
             device = resolve_device(self.device)
             going_on = self.warm_start and hasattr(self, "nets_")
@@ -236,7 +237,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, target: Target | None) -> Self:
         """One pass over some rows, with what is known from earlier ones."""
-        with restored_on_failure(self):
+        with restored_on_failure(self), shown_once():
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
@@ -254,7 +255,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 plan,
                 recipe=recipe,
                 validation_fraction=0.0,
-                seeds=self._seeds(done + 1, n_members),  # each pass draws other numbers
+                seeds=self._seeds(device, done + 1, n_members),  # each pass draws other numbers
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)
@@ -425,7 +426,7 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             target=ready.target,
             recipe=recipe,
             # The head alone is solved exactly: members would be the same.
-            seeds=self._seeds(done, 1 if head_only else self.n_ensemble),
+            seeds=self._seeds(device, done, 1 if head_only else self.n_ensemble),
             device=device,
             validation_fraction=self.validation_fraction
             if hold_out and not has_validation and not head_only
@@ -460,12 +461,12 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
             "min_steps": 0,
         }
 
-    def _seeds(self, turn: int, n_members: int) -> list[int]:
-        """Seeds of the members; other ones every turn."""
+    def _seeds(self, device: torch.device, turn: int, n_members: int) -> list[int]:
+        """Seeds of the members, the same in all processes; other ones every turn."""
         random = check_random_state(self.random_state)
         if turn and isinstance(self.random_state, Integral):
             random = np.random.RandomState([int(self.random_state), turn])
-        return random.randint(2**31 - 1, size=n_members).tolist()
+        return joined(device).told(random.randint(2**31 - 1, size=n_members).tolist())
 
     def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:
         """The members of the last fit as the starting points of this one."""
@@ -521,6 +522,9 @@ class TimeAwareEstimator(CallbackSupportMixin, Savable, BaseEstimator):
                 "times and values are. Scale them."
             )
         return answers, frame
+
+    def _answer(self) -> Answer:
+        return supervised_answer(self.nets_, self.target_, getattr(self, "temperature_", 1.0))
 
     @property
     def _per_step(self) -> bool:

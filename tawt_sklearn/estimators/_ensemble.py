@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -18,12 +19,13 @@ from skorch.callbacks import Callback
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, TrainingWarning
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import RowDataset
+from tawt_sklearn.training.distributed import joined
 from tawt_sklearn.training.net import EventNet, decisions
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train, untrained
@@ -45,6 +47,7 @@ class Ensemble:
     validation_fraction : float
         Share of the labels that each member holds out; 0 for none.
     n_jobs : int, optional
+        Ignored where several processes train together: each member is trained by all of them.
     checkpoint_dir : Path, optional
     title : str, optional
         What progress bars are called; None shows none.
@@ -88,15 +91,24 @@ class Ensemble:
         Warns
         -----
         TrainingWarning
-            If training was interrupted.
+            If training was interrupted, or ``n_jobs`` is ignored.
         """
         starts = beginnings or [None] * len(self.seeds)
         jobs = [
             (seed, self._label(k), self._own_recipe(), start)
             for k, (seed, start) in enumerate(zip(self.seeds, starts, strict=True))
         ]
+        n_processes = joined(self.device).number
         if effective_n_jobs(self.n_jobs) > 1 and len(jobs) > 1:
-            return self._side_by_side(data, held_out, jobs)
+            if n_processes == 1:
+                return self._side_by_side(data, held_out, jobs)
+            warnings.warn(
+                f"Expected n_jobs=1 where {n_processes} processes train together. Got n_jobs="
+                f"{self.n_jobs}, which is ignored: members are trained one after the other, each "
+                "by all processes.",
+                TrainingWarning,
+                stacklevel=4,  # the caller of fit
+            )
         watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
         return list(self._one_by_one(data, held_out, watched))
 
@@ -182,7 +194,8 @@ class Ensemble:
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
             share = beginning and beginning.share
             settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start, share]
-            name = fingerprint([*settings, str(self.device)], data, held_out)
+            settings += [str(self.device), *joined(self.device).as_setting]
+            name = fingerprint(settings, data, held_out)
             checkpoint = self.checkpoint_dir / f"{name}.tawt"
         with isolated_torch(seed, self.device, n_threads=1):
             net = train(

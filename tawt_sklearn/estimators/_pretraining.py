@@ -18,6 +18,7 @@ from tawt_sklearn.estimators._settings import checkpoint_folder
 from tawt_sklearn.objectives.pretraining import Pretrainer
 from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import RowDataset
+from tawt_sklearn.training.distributed import joined
 from tawt_sklearn.training.pretraining import LossParts, PretrainingNet, Representation
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
@@ -80,16 +81,18 @@ def pretrain(
     beginning : Beginning, optional
         Where the run starts when not from nothing.
     """
+    processes = joined(device)
     random = check_random_state(encoder.random_state)
     if turn and isinstance(encoder.random_state, Integral):
         random = np.random.RandomState([int(encoder.random_state), turn])
-    seed = int(random.randint(2**31 - 1))
+    seed = processes.told(int(random.randint(2**31 - 1)))
     folder = checkpoint_folder(encoder.checkpoint_dir)
     checkpoint = None
     n_threads = threads(encoder.n_jobs)  # how sums are split is part of the result
     if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
         settings = [replace(recipe, callbacks=()), model, seed, start, str(device), n_threads]
+        settings += processes.as_setting
         checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
     some = np.random.RandomState(seed).permutation(len(data))
     with isolated_torch(seed, device, n_threads=n_threads):
@@ -114,10 +117,12 @@ def pretrain(
         measured = data.subset(np.sort(some[:N_MEASURED]))
         # Later runs may see a few odd rows only.
         if len(measured) >= int(net.module_.coordinates.n_rows):
-            try:
-                net.measure(measured)
-            except KeyboardInterrupt:
-                net.interrupted_, reached = True, f"{reached}, without a scaling of embeddings"
+            with processes.together():
+                try:
+                    net.measure(measured)
+                except KeyboardInterrupt:
+                    net.interrupted_, reached = True, f"{reached}, without a scaling of embeddings"
+                processes.align(net.module_)
     if net.interrupted_:
         warn_interrupted(reached, stacklevel=5)
     return net.prepare_for_prediction()

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _panel_steps, _steps
 from tawt_sklearn.estimators._architecture import architecture
+from tawt_sklearn.estimators._export import Answer, Exportable, encoder_answer
 from tawt_sklearn.estimators._input import Rows, prepare, read_rows, require_data
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
@@ -33,18 +34,20 @@ from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
 from tawt_sklearn.objectives.pretraining import mixture
-from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
+from tawt_sklearn.training.distributed import SavedOnce, shown_once
 from tawt_sklearn.training.pretraining import PretrainingNet
 from tawt_sklearn.training.trainer import Beginning
 
 
 @lazy_on_dask("reconstruct", "transform", "transform_steps")
-class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savable, BaseEstimator):
+class TimeAwareEncoder(
+    Exportable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedOnce, BaseEstimator
+):
     """Self-supervised pretraining in ``fit``, embeddings of histories or panels in ``transform``.
 
     The network is that of :class:`~tawt_sklearn.TimeAwareClassifier`.  It learns from histories
@@ -339,7 +342,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         TrainingWarning
             Ctrl-C ended training after the first epoch.  The encoder is fitted as far as it came.
         """
-        with restored_on_failure(self):
+        with restored_on_failure(self), shown_once():
             objectives, device = self._checked()
             preparation, data = self._read(X)
             held_out = None
@@ -366,7 +369,7 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         -------
         self
         """
-        with restored_on_failure(self):
+        with restored_on_failure(self), shown_once():
             objectives, device = self._checked()
             recipe = replace(recipe_of(self), max_epochs=1, min_steps=0, incremental=True)
             if not hasattr(self, "net_"):
@@ -552,6 +555,9 @@ class TimeAwareEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Savabl
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
         return frame, self.preparation_.dataset(frame)
+
+    def _answer(self) -> Answer:
+        return encoder_answer(self.net_, self._n_features_out)
 
     def _dataset(self, X: Any) -> Any:
         return self._rows(X)[1]

@@ -17,6 +17,7 @@ from tawt_sklearn.nn.event_tokens import (
     interleaved,
     lone_places,
     packed_with,
+    side_by_side,
 )
 from tawt_sklearn.nn.packed import Packed
 from tawt_sklearn.nn.padded import Padded, log_gap
@@ -253,12 +254,16 @@ class DualPatchBackbone(nn.Module):
         """Rows of (B, S, D) tokens without a time and one token for each event."""
         assert self.event_tokens is not None and self.pooled_events is not None
         events, pool = self.event_tokens(batch), self.pooled_events  # (E, D)
-        packed = packed_with(lone, batch, self.gap_scale, self.attention_window)
-
-        x = self.mixed(interleaved(lone, events, batch, packed), packed)  # (N, D)
-
-        first = x[lone_places(packed)].view_as(lone)
-        mixed = x[event_places(batch, packed.n_untimed)]
+        if torch.compiler.is_exporting():
+            apart = side_by_side(lone, batch, self.gap_scale, self.attention_window)
+            x = self.mixed(torch.cat([lone.flatten(0, 1), events]).unsqueeze(0), apart).squeeze(0)
+            n_lone = lone.shape[0] * lone.shape[1]
+            first, mixed = x[:n_lone].view_as(lone), x[n_lone:]
+        else:
+            packed = packed_with(lone, batch, self.gap_scale, self.attention_window)
+            x = self.mixed(interleaved(lone, events, batch, packed), packed)  # (N, D)
+            first = x[lone_places(packed)].view_as(lone)
+            mixed = x[event_places(batch, packed.n_untimed)]
         return Encoded(
             first[:, 0],
             Patches(first[:, 1:]),

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.packed import Packed
-from tawt_sklearn.nn.patching import VALUE_BASIS, Patches, Places, assign_places
-from tawt_sklearn.nn.statistics import segment_sum
+from tawt_sklearn.nn.padded import Padded, log_gap
+from tawt_sklearn.nn.patching import VALUE_BASIS, Patches, Places, assign_places, window_of
+from tawt_sklearn.nn.statistics import only, segment_sum
 from tawt_sklearn.nn.time import Time2Vec, Waves
 
 
@@ -17,14 +18,14 @@ def since_same_code(batch: EventBatch) -> tuple[Tensor, Tensor]:
 
     The time is 0 where there was none.
     """
-    n_codes = int(batch.code.max()) + 1 if batch.n_events else 1
-    order = torch.argsort(batch.row * n_codes + batch.code, stable=True)
-    key, time = (batch.row * n_codes + batch.code)[order], batch.time[order]
-    again = torch.zeros_like(batch.observed)
-    gap = torch.zeros_like(time)
-    again[order[1:]] = key[1:] == key[:-1]
-    gap[order[1:]] = torch.where(key[1:] == key[:-1], time[1:] - time[:-1], 0.0)
-    return gap, again
+    n_codes = torch.cat([batch.code, batch.code.new_zeros(1)]).max() + 1
+    key, place = batch.row * n_codes + batch.code, torch.arange(batch.n_events, device=batch.device)
+    order = (key * batch.n_events + place).sort()[1]  # stable, which ONNX's sort is not
+    key, time = key[order], batch.time[order]
+    same = key == torch.cat([key.new_full((1,), -1), key])[:-1]
+    since = time - torch.cat([time.new_zeros(1), time])[:-1]
+    gap = torch.zeros_like(time).scatter(0, order, torch.where(same, since, 0.0))
+    return gap, torch.zeros_like(same).scatter(0, order, same)
 
 
 class EventTokens(nn.Module):
@@ -92,15 +93,14 @@ class PooledEvents(nn.Module):
 
     def by_code(self, batch: EventBatch, tokens: Tensor) -> Patches:
         """(E, D) -> feature patches."""
-        B = len(batch)
+        B = batch.n_rows
         place, place_code = assign_places(batch.row, batch.code, B, self.n_codes, self.places)
         P = place_code.shape[1]
-        row, time = batch.row, batch.time
+        segment, time, n_kept = batch.row * P + place, batch.time, B * P
         if self.places.n_free:
-            placed = (place >= 0).nonzero().squeeze(1)
-            row, time, place, tokens = row[placed], time[placed], place[placed], tokens[placed]
-        mean, count, _ = _means(row * P + place, time, tokens, B * P)
-        last = time.new_zeros(B * P).scatter_reduce(0, row * P + place, time, "amax")
+            segment, n_kept, (time, tokens) = only(place >= 0, segment, B * P, time, tokens)
+        mean, count, _ = (told[: B * P] for told in _means(segment, time, tokens, n_kept))
+        last = time.new_zeros(n_kept).scatter_reduce(0, segment, time, "amax")[: B * P]
         occurs = (count > 0).view(B, P)
         tokens = (mean + self.count_of_code(torch.log1p(count).unsqueeze(1))).view(B, P, -1)
         code = place_code.clamp(min=0)
@@ -110,8 +110,8 @@ class PooledEvents(nn.Module):
 
     def by_window(self, batch: EventBatch, tokens: Tensor) -> Patches:
         """(E, D) -> temporal patches."""
-        B, W = len(batch), self.n_windows
-        window = torch.bucketize(batch.time, self.edges, right=True)
+        B, W = batch.n_rows, self.n_windows
+        window = window_of(batch.time, self.edges)
         mean, count, time = _means(batch.row * W + window, batch.time, tokens, B * W)
         tokens = mean + self.count_of_window(torch.log1p(count).unsqueeze(1))
         tokens = tokens.view(B, W, -1) + self.place
@@ -135,6 +135,27 @@ def packed_with(lone: Tensor, batch: EventBatch, scale: float, window: int | Non
     place = event_places(batch, S)
     time = batch.time.new_zeros(B * S + batch.n_events).index_copy(0, place, batch.time)
     return Packed.of(time, (count + S).tolist(), S, scale, window)
+
+
+def side_by_side(lone: Tensor, batch: EventBatch, scale: float, window: int | None) -> Padded:
+    """How the tokens of all rows lie as those of one, for an exported graph.
+
+    First (B, S, D) lone tokens without a time, then all events.  Each sees those of its row only.
+    What is computed grows with the square of all tokens, but no size depends on the data.
+    """
+    B, S, _ = lone.shape
+    n_lone, n_events = B * S, batch.n_events
+    own = torch.arange(B, device=batch.device).unsqueeze(1).expand(B, S).reshape(n_lone)
+    row = torch.cat([own, batch.row])  # (N,)
+    time = torch.cat([batch.time.new_zeros(n_lone), batch.time]).unsqueeze(0)
+    timed = torch.arange(n_lone + n_events, device=batch.device).unsqueeze(0) >= n_lone  # (1, N)
+    apart = row.unsqueeze(1) != row.unsqueeze(0)  # (N, N)
+    if window is not None:
+        place = torch.arange(n_lone + n_events, device=batch.device)
+        far = (place.unsqueeze(1) - place.unsqueeze(0)).abs() > window
+        apart = apart | (far & timed & timed.transpose(0, 1))
+    gap = log_gap(time, timed, scale)  # (1, N, N)
+    return Padded(gap, torch.zeros_like(gap).masked_fill(apart, -torch.inf).unsqueeze(1))
 
 
 def event_places(batch: EventBatch, n_lone: int) -> Tensor:

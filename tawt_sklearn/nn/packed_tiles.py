@@ -66,15 +66,12 @@ def tokens_first(x: Tensor) -> Tensor:
 
 
 def shifted(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, H, d) queries and keys -> (H, N + 1, d + 2) each, whose products are the scores.
+    """(N, H, d) queries and keys -> (H, N + 1, d + 1) each, whose products are the scores.
 
-    ``q`` ends in two more columns, ``[-shift, 1]``, and ``k`` in ``[1, 0]``, at the token that
-    stands for none in ``[1, -inf]``: the product of the two is less the shift, which is 0 as yet,
-    and hides the padding already.
+    ``q`` ends in a column for minus the shift, which is 0 as yet, and ``k`` in ones: the product of
+    the two is less the shift already.
     """
-    queries, keys = heads_first(q * q.shape[-1] ** -0.5, 0, 1), heads_first(k, 1, 0)
-    keys[:, -1, -1] = -math.inf
-    return queries, keys
+    return heads_first(q * q.shape[-1] ** -0.5, 0), heads_first(k, 1)
 
 
 class _Rows:
@@ -83,9 +80,9 @@ class _Rows:
     def __init__(self, q: Tensor, k: Tensor, rate: Tensor, group: Group, packed: Packed) -> None:
         self.group, self.packed = group, packed
         self.G, self.T = group.token.shape
-        self.H, self.d = len(rate), q.shape[-1] - 2
+        self.H, self.d = len(rate), q.shape[-1] - 1
         self.rate = rate.view(-1, 1, 1, 1)
-        self.q, self.k = self.take(q), self.take(k)  # (H * G, T, d + 2)
+        self.q, self.k = self.take(q), self.take(k)  # (H * G, T, d + 1)
         n_keys = min(self.T, BLOCK_KEYS)
         n_queries = max(1, min(self.T, BLOCK_SCORES // (self.G * self.H * n_keys)))
         self.tiles = list(tiles(self.T, packed.n_untimed, packed.window, n_queries, n_keys))
@@ -126,29 +123,35 @@ class _Rows:
         return gap
 
     def hidden(self, i: slice, j: slice) -> Tensor | None:
-        """-> (I, J) -inf where the window hides the key from the query, else 0."""
+        """-> (I, J) or (G, I or 1, J), true where the query does not see the key."""
         n, window = self.packed.n_untimed, self.packed.window
         reach = max(i.stop - j.start, j.stop - i.start) - 1
-        if window is None or i.start < n or reach <= window:
-            return None
-        place = torch.arange(self.T)
-        far = (place[i].unsqueeze(1) - place[j]).abs() > window
-        far[:, : max(n - j.start, 0)] = False
-        return self.q.new_zeros(far.shape).masked_fill_(far, -math.inf)
+        far = None
+        if window is not None and i.start >= n and reach > window:
+            place = torch.arange(self.T)
+            far = (place[i].unsqueeze(1) - place[j]).abs() > window
+            far[:, : max(n - j.start, 0)] = False
+        if not self.group.padded:
+            return far
+        none = (self.group.token[:, j] == len(self.packed.time)).unsqueeze(1)  # (G, 1, J)
+        return none if far is None else none | far
 
     def scores(self, i: slice, j: slice, gap: Tensor) -> Tensor:
         """-> (H * G, I, J) scores less the shift."""
         scores = self.product(self.q[:, i], self.k[:, j], buffer=0)
         scores.view(self.H, *gap.shape).addcmul_(gap, self.rate, value=-1)
-        hidden = self.hidden(i, j)
-        return scores if hidden is None else scores.add_(hidden)
+        return scores
 
     def weights(self, i: slice, j: slice, gap: Tensor) -> Tensor:
-        """-> (H * G, I, J) ``exp(score - shift)``."""
-        scores = self.scores(i, j, gap)
+        """-> (H * G, I, J) ``exp(score - shift)``, 0 for keys that are not seen."""
+        weights = self.scores(i, j, gap)
         if self.deep:
-            scores.clamp_(min=-2 * SAFE_EXPONENT)
-        return scores.exp_()
+            weights.clamp_(min=-2 * SAFE_EXPONENT)
+        weights.exp_()
+        # Not by a score of -inf: ``exp`` takes twenty times as long for it.
+        if (hidden := self.hidden(i, j)) is not None:
+            weights.view(self.H, *gap.shape).masked_fill_(hidden, 0.0)
+        return weights
 
     def rough_largest(self, own: Tensor, q_norm: Tensor, k_norm: Tensor) -> Tensor:
         """-> (H * G, T, 1) the largest score of each query, give or take what ``exp`` can bear.
@@ -160,13 +163,16 @@ class _Rows:
         time = self.group.time
         longest = (time.amax(1) - time.amin(1)).amax().log1p()
         deepest = 2 * high.max() + self.rate.max() * longest + math.log(self.T)
-        hides = self.group.padded or self.packed.window is not None
-        self.deep = hides or not deepest <= 2 * SAFE_EXPONENT
+        self.deep = not deepest <= 2 * SAFE_EXPONENT
         if (high - low).max() <= 2 * SAFE_EXPONENT:
             return (high + low) / 2
         largest = torch.full_like(low, -math.inf)
         for i, j in self.tiles:
-            found = self.scores(i, j, self.gaps(i, j)).amax(-1, keepdim=True)
+            gap = self.gaps(i, j)
+            scores = self.scores(i, j, gap)
+            if (hidden := self.hidden(i, j)) is not None:
+                scores.view(self.H, *gap.shape).masked_fill_(hidden, -math.inf)
+            found = scores.amax(-1, keepdim=True)
             largest[:, i] = torch.maximum(largest[:, i], found)
         return largest
 

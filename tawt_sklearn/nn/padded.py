@@ -66,12 +66,14 @@ class DecayedAttention(torch.autograd.Function):
             q.mul_(d**-0.5)
             scores = torch.bmm(q, k.transpose(1, 2)).view(B, n_heads, P, P)
             scores.addcmul_(gap.unsqueeze(1), rate.to(gap.dtype).view(1, -1, 1, 1), value=-1)
-            if padding is not None:
-                scores.add_(padding)
             largest = q.norm(dim=-1).amax() * k.norm(dim=-1).amax() if q.numel() else 0.0
             if not largest <= SAFE_SCORE:
-                scores.sub_(scores.amax(-1, keepdim=True))
-            weight = scores.exp_().view(B * n_heads, P, P)
+                visible = scores if padding is None else scores + padding
+                scores.sub_(visible.amax(-1, keepdim=True))
+            scores.exp_()
+            if padding is not None:  # afterwards: of -inf the exponential takes 20 times as long
+                scores.masked_fill_(padding < 0, 0.0)
+            weight = scores.view(B * n_heads, P, P)
             total = weight.sum(-1, keepdim=True)  # (B * H, P, 1)
             mixed = torch.bmm(weight, v).div_(total)
         ctx.save_for_backward(heads, weight, total, mixed, gap)
@@ -117,7 +119,7 @@ def attend_with_decay(
     gap : (B, P, P)
         Has no gradient.
     padding : (B, 1, 1, P), optional
-        Added to the scores.
+        Added to the scores: 0, or -inf where a token is none.
 
     Returns
     -------

@@ -109,6 +109,8 @@ class PanelBatch:
         for field in fields(self):
             tensor: Tensor = getattr(self, field.name)
             to_dtype = dtype if tensor.is_floating_point() else tensor.dtype
+            if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
+                tensor = tensor.pin_memory()  # else nothing is asynchronous
             moved[field.name] = tensor.to(device, to_dtype, non_blocking=non_blocking)
         return PanelBatch(**moved)
 

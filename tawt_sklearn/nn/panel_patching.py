@@ -155,18 +155,17 @@ class StepFeatures(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-def stretches(x: Tensor, strides: Strides) -> Tensor:
-    """(B, K, T) cut into the patches that cover it, zeros before it, each averaged in bins.
+def stretches(x: Tensor, strides: Strides, n_patches: int) -> Tensor:
+    """(B, K, T) cut into as many patches as cover it, zeros before it, each averaged in bins.
 
     -> (B, K, P, taps), the oldest patch first.
     """
-    T = x.shape[2]
+    T, P = x.shape[2], n_patches
     stride, length, width = strides.stride, strides.length, strides.bin
-    P = strides.n_patches(T)
     if torch.compiler.is_exporting():  # neither the padding nor the windows may depend on T
-        first = T - stride * torch.arange(P - 1, -1, -1, device=x.device)
+        first = T + stride - stride * torch.arange(P - 1, -1, -1, device=x.device)
         step = first.unsqueeze(1) + torch.arange(length, device=x.device)  # (P, length)
-        x = F.pad(x, (length, 0))[:, :, step]
+        x = F.pad(x, (length + stride, 0))[:, :, step]
         return x.unflatten(3, (length // width, width)).mean(4)
     x = F.pad(x, (P * stride + length - stride - T, 0))
     if width > 1:
@@ -220,7 +219,9 @@ class StridedPatches(nn.Module):
     def forward(self, batch: PanelBatch) -> Patches:
         stride = self.strides.stride
         P = self.strides.n_patches(batch.n_steps)
-        x = stretches(self.features(batch), self.strides)  # (B, K, P, taps)
+        if torch.compiler.is_exporting():
+            P = P + 1  # one that is padding: graphs of one patch are others than graphs of several
+        x = stretches(self.features(batch), self.strides, P)  # (B, K, P, taps)
         tokens = self.embed(x.transpose(1, 2).flatten(2)).flip(1)  # (B, P, D), most recent first
         oldest = torch.arange(P, device=batch.device)
         newest_time = batch.time[:, 0, -1:]  # (B, 1)

@@ -68,8 +68,13 @@ def panel_statistics(value: Tensor, observed: Tensor, time: Tensor, horizon: flo
     last = torch.where(observed, order, -1).amax(2).clamp(min=0)
     first_value = value.gather(2, first.unsqueeze(2)).squeeze(2)
     last_value = value.gather(2, last.unsqueeze(2)).squeeze(2)
-    both = seen[..., 1:] * seen[..., :-1]
-    jump = (value[..., 1:] - value[..., :-1]) * both
+    if torch.compiler.is_exporting():  # T - 1 differences would be another graph for T = 2
+        before = (order - 1).clamp(min=0)
+        both = seen * seen[..., before] * (order > 0)
+        jump = (value - value[..., before]) * both
+    else:
+        both = seen[..., 1:] * seen[..., :-1]
+        jump = (value[..., 1:] - value[..., :-1]) * both
     roughness = (jump.square().sum(2) / both.sum(2).clamp(min=1)).sqrt()
     columns = [
         count / n_steps,

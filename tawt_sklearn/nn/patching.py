@@ -215,6 +215,13 @@ class FeaturePatches(nn.Module):
         return (total / count + self.category(category[last]))[:n_segments]
 
 
+def window_of(time: Tensor, edges: Tensor) -> Tensor:
+    """(E,) times -> (E,) how many of the (n_windows - 1,) edges are not later."""
+    if torch.compiler.is_exporting():  # ONNX has no search
+        return (time.unsqueeze(1) >= edges).sum(1)
+    return torch.bucketize(time, edges, right=True)
+
+
 MAX_DENSE_CELLS = 2**20
 """Of (row, window, code), up to which windows are summed by one product of dense matrices."""
 
@@ -293,9 +300,7 @@ class TemporalPatches(nn.Module):
 
     def window(self, time: Tensor) -> Tensor:
         """(E,) times -> (E,) index of the window, in ``[0, n_windows)``."""
-        if torch.compiler.is_exporting():
-            return (time.unsqueeze(1) >= self.edges).sum(1)
-        return torch.bucketize(time, self.edges, right=True)
+        return window_of(time, self.edges)
 
     def bag(self, batch: EventBatch, window: Tensor) -> Tensor:
         """Sum over the codes of each window -> (B * n_windows, D)."""

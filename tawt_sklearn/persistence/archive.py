@@ -65,16 +65,30 @@ def write_archive(path: Location, document: dict[str, Any], arrays: Mapping[str,
     TypeError, ValueError
         The document or an array cannot be stored.
     """
+    with replacing(path) as file:
+        blob = _to_safetensors(arrays)
+        _write_zip(file, _to_json(document, blob), blob)
+        _write_seal(file)
+
+
+@contextmanager
+def replacing(path: Location) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of the one at the path at the end, and not on an error.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder does not exist.
+    SaveFileError
+        The path is that of a folder or a device.
+    """
     target = Path(os.path.realpath(os.path.expanduser(path)))
     _check_target(target)
-    blob = _to_safetensors(arrays)
-    text = _to_json(document, blob)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     file = open(temporary, "x+b")
     try:
         with file:
-            _write_zip(file, text, blob)
-            _write_seal(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if target.exists():

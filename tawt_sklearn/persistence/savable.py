@@ -53,7 +53,8 @@ class Savable:
 
         The file is a zip of JSON and safetensors without any code in it, so that loading one from
         a stranger runs nothing.  It is written at one go: on an error, or when the machine goes
-        down, a file that was there before is still there.
+        down, a file that was there before is still there.  Of several processes that have trained
+        a network together the first one writes, and the others return at once.
 
         Parameters
         ----------
@@ -72,6 +73,8 @@ class Savable:
         from tawt_sklearn.persistence.archive import write_archive
         from tawt_sklearn.persistence.codec import encode
 
+        if not self._writes():
+            return
         node, arrays = encode(self)
         write_archive(path, {"estimator": node}, arrays)
 
@@ -100,6 +103,10 @@ class Savable:
             program.
         """
         return load_estimator(path, device, expected=cls)
+
+    def _writes(self) -> bool:
+        """Whether this process writes files."""
+        return True
 
     def _to_saved(self) -> dict[str, Any]:
         """The state: ``params``, ``fitted`` and, where they were set, settings of scikit-learn."""

@@ -20,6 +20,17 @@ class TrainingStopped(Exception):
     """Training has done what it can, or (with a cause) a callback of the user has seen enough."""
 
 
+def plain_epochs(history: Any) -> list[dict[str, Any]]:
+    """The history without its steps, and without what users' callbacks may have put there."""
+    return [
+        {
+            "batches": [],
+            **{k: v for k, v in epoch.items() if isinstance(v, bool | int | float | str)},
+        }
+        for epoch in history
+    ]
+
+
 class StopWhenDiverged(Callback):
     """Raise :class:`~tawt_sklearn.exceptions.TrainingError` once the loss is no number any more."""
 
@@ -102,6 +113,20 @@ class ValidationScore(Callback):
                 'choose scoring="loss", or set early_stopping=False.'
             )
         return score
+
+
+class FollowFirst(Callback):
+    """Record what the first of several processes has found in an epoch.
+
+    They compute the same, but different devices round differently, and all have to draw the same
+    conclusions from a score.
+    """
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        (epoch,) = net.processes.told(plain_epochs([net.history[-1]]))
+        for name, value in epoch.items():
+            if name != "batches":
+                net.history.record(name, value)
 
 
 class StopWithoutGain(Callback):

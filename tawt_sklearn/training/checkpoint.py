@@ -23,7 +23,7 @@ from tawt_sklearn import __version__
 from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.persistence.archive import ASK, naming, read_archive, write_archive
 from tawt_sklearn.persistence.codec import decode, encode
-from tawt_sklearn.training.callbacks import AverageCheckpoints
+from tawt_sklearn.training.callbacks import AverageCheckpoints, plain_epochs
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.schedule import FollowSchedule
 
@@ -43,6 +43,8 @@ def fingerprint(settings: Any, *data: RowDataset | None) -> str:
 
 class Checkpoint(Callback):
     """Write the state of the run after every epoch; the last of the callbacks.
+
+    Of several processes the first one writes, for all of them.
 
     What a run holds: weights and the optimizer's moments, the weights kept for averaging, the
     number of the step, the history, and the states of the random generators.
@@ -72,20 +74,24 @@ class Checkpoint(Callback):
         random = {"cpu": torch.get_rng_state(), "rows": self.generator.get_state()}
         if net.module_device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(net.module_device)
+        random, *others = net.processes.gathered(random)
+        if not net.processes.is_first:
+            return
         state = {
             "finished": False,
-            "history": _epochs(net),
+            "history": plain_epochs(net.history),
             "weights": net.weights(),
             "optimizer": net.optimizer_.state_dict()["state"],
             "step": self.schedule.step_,
             "kept": self.average.kept_,
             "random": random,
+            **({"random_of_others": others} if others else {}),
         }
         self._write(state)
 
     def finish(self, net: Any, callbacks: Sequence[Any] = ()) -> None:
         """Keep the result only, and what the user's callbacks were that had a hand in it."""
-        state = {"finished": True, "history": _epochs(net), "weights": net.weights()}
+        state = {"finished": True, "history": plain_epochs(net.history), "weights": net.weights()}
         self._write({**state, "callbacks": _described(callbacks)})
 
     def read(self, callbacks: Sequence[Any] = ()) -> dict[str, Any] | None:
@@ -126,7 +132,8 @@ class Checkpoint(Callback):
         self.average.kept_ = [
             (rank, [tensor.to(device) for tensor in weights]) for rank, weights in state["kept"]
         ]
-        random = state["random"]
+        rank = net.processes.rank
+        random = state["random_of_others"][rank - 1] if rank else state["random"]
         torch.set_rng_state(random["cpu"])
         self.generator.set_state(random["rows"])
         if "cuda" in random:
@@ -150,17 +157,6 @@ def _described(callbacks: Sequence[Any]) -> str:
         return str(joblib.hash(settings))
     except PicklingError:
         return str(joblib.hash([names for *names, _ in settings]))
-
-
-def _epochs(net: Any) -> list[dict[str, Any]]:
-    """The history without its steps, and without what users' callbacks may have put there."""
-    return [
-        {
-            "batches": [],
-            **{k: v for k, v in epoch.items() if isinstance(v, bool | int | float | str)},
-        }
-        for epoch in net.history
-    ]
 
 
 def _arrays(value: Any) -> Any:

@@ -30,6 +30,12 @@ def whole_batch(batch: Labelled) -> Labelled:
     return batch
 
 
+ON_DEVICE = 0.25
+"""Share of a GPU's free memory that a data set may take."""
+
+EVENT_FIELDS = ("code", "value", "observed", "category", "time", "age")
+
+
 class RowDataset(Dataset, ABC):
     """Rows with labels and weights that a network is trained on or asked about, in whole batches.
 
@@ -45,6 +51,36 @@ class RowDataset(Dataset, ABC):
     weight: NDArray[np.float32]
     n_steps = 0
     """Of the longest row; 0 where rows have no regular steps."""
+    _held: dict[str, Tensor] | None = None
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """What batches are cut from, where :meth:`hold_on` has put it; on the CPU else."""
+        if self._held is None:
+            self._held = self.flat()
+        return self._held
+
+    def hold_on(self, device: torch.device) -> bool:
+        """Keep everything on a device, if it is a GPU and has room: batches need not travel then.
+
+        What does not fit stays on the CPU; its batches travel one by one.
+        """
+        held = self.held
+        if held[next(iter(held))].device == device or device.type == "cpu":
+            return True
+        if device.type == "cuda":
+            n_bytes = sum(tensor.nbytes for tensor in held.values())
+            if n_bytes > ON_DEVICE * torch.cuda.mem_get_info(device)[0]:
+                return False
+        self._held = {name: tensor.to(device) for name, tensor in held.items()}
+        return True
+
+    @abstractmethod
+    def flat(self) -> dict[str, Tensor]:
+        """Everything that batches are cut from, as the network takes it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_held": None}  # made again where it is needed
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -124,32 +160,50 @@ class EventDataset(RowDataset):
         return len(self.events)
 
     def batch(self, rows: NDArray[np.int64]) -> EventBatch:
-        """The events of these rows, flat."""
-        events = self.events
-        first = events.offsets[rows]
-        length = events.offsets[rows + 1] - first
-        before = np.cumsum(length) - length  # events of the batch before each of its rows
-        position = np.arange(length.sum()) + np.repeat(first - before, length)
-        start, end = events.start[rows] + self.origin, events.end[rows]
-        time = events.time[position]
-        age = np.maximum(np.repeat(end, length) - time, 0.0)  # never after the stated end
+        """The events of these rows, flat, on the device that holds the data set."""
+        held = self.held
+        device = held["code"].device
+        first = self.events.offsets[rows]
+        length = self.events.offsets[rows + 1] - first
+        n_events = int(length.sum())
+        # One small tensor travels; everything else is made where the events are.
+        plan = np.stack([first - (np.cumsum(length) - length), length, rows])
+        shift, count, row_of = torch.from_numpy(plan).to(device, non_blocking=True)
+        row = torch.arange(len(rows), device=device)
+        row = row.repeat_interleave(count, output_size=n_events)
+        position = torch.arange(n_events, device=device) + shift[row]
+        events = {name: held[name].index_select(0, position) for name in EVENT_FIELDS}
+        return EventBatch(
+            row=row,
+            code=events.pop("code").long(),
+            category=events.pop("category").long(),
+            **events,
+            static_numeric=held["static_numeric"].index_select(0, row_of),
+            static_category=held["static_category"].index_select(0, row_of),
+        )
+
+    def flat(self) -> dict[str, Tensor]:
+        """Everything that batches are cut from, as the network takes it."""
+        events, lengths = self.events, np.diff(self.events.offsets)
+        start = np.repeat(events.start + self.origin, lengths)
+        # Never after the stated end.
+        age = np.maximum(np.repeat(events.end, lengths) - events.time, 0.0)
         with np.errstate(over="ignore"):  # scores that are no numbers are reported by name
             age = age.astype(np.float32)
-        value = events.value[position]
-        observed = ~np.isnan(value)
+        observed = ~np.isnan(events.value)
         text = events.text
-        category = np.zeros(len(position), np.int64) if text is None else text[position] + 1
-        return EventBatch(
-            row=torch.from_numpy(np.repeat(np.arange(len(rows)), length)),
-            code=torch.from_numpy(events.code[position].astype(np.int64)),
-            value=torch.from_numpy(np.where(observed, value, np.float32(0))),
-            observed=torch.from_numpy(observed),
-            category=torch.from_numpy(category.astype(np.int64)),
-            time=torch.from_numpy((time - np.repeat(start, length)).astype(np.float32)),
-            age=torch.from_numpy(age),
-            static_numeric=torch.from_numpy(self.static_numeric[rows]),
-            static_category=torch.from_numpy(self.static_category[rows]),
-        )
+        category = np.zeros(len(age), np.int32) if text is None else text.astype(np.int32) + 1
+        arrays = {
+            "code": events.code.astype(np.int32),
+            "value": np.where(observed, events.value, np.float32(0)),
+            "observed": observed,
+            "category": category,
+            "time": (events.time - start).astype(np.float32),
+            "age": age,
+            "static_numeric": np.array(self.static_numeric),
+            "static_category": np.array(self.static_category),
+        }
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
     def sizes(self) -> NDArray[np.int64]:
         """(n,) events of each row."""

@@ -25,13 +25,21 @@ from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.nn.panel_patching import TemporalStrides
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import TARGETS, WeightedLoss
-from tawt_sklearn.training.callbacks import TrainingStopped
+from tawt_sklearn.training.callbacks import TrainingStopped, plain_epochs
 from tawt_sklearn.training.chunks import chunks, each, rows_for
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_split
 from tawt_sklearn.training.precision import narrow_type, predicts_in_double, usable_type
+from tawt_sklearn.training.processes import (
+    GOING,
+    INTERRUPTED,
+    STOPPED,
+    OtherStoppedError,
+    Processes,
+)
 from tawt_sklearn.training.seeding import isolated_torch
+from tawt_sklearn.training.shares import Share, SharedRows
 
 MOST_PAIRS = 2**22
 """Pairs of temporal patches, over all rows, that attend to each other at once in prediction."""
@@ -66,12 +74,16 @@ class EventNet(NeuralNet):
         Whether the last run ended by Ctrl-C, with the best weights so far.
     cut_short_ : bool
         Whether the last run ended before it was done, by Ctrl-C or by a callback of the user.
+    processes : Processes
+        That train this net together, during the run.
     """
 
     interrupted_ = False
     cut_short_ = False
 
     scaler_: torch.amp.GradScaler | None = None
+
+    processes = Processes()
 
     def __init__(
         self,
@@ -135,40 +147,76 @@ class EventNet(NeuralNet):
         resume : callable, optional
             Puts the state of an earlier, unfinished run into the net before the first epoch.
         """
-        self.interrupted_ = self.cut_short_ = False
+        ended = GOING
         try:
-            self.notify("on_train_begin", X=data, y=None)
-            if resume is not None:
-                resume(self)
-            self.fit_loop(data, None, epochs=self.max_epochs - len(self.history))
-        except TrainingStopped as stop:
-            self.cut_short_ = stop.__cause__ is not None
+            self._epochs(data, resume)
+        except TrainingStopped:
+            ended = self.processes.stop(STOPPED)
         except KeyboardInterrupt:
-            self.interrupted_ = self.cut_short_ = True
+            ended = self.processes.stop(INTERRUPTED)
+        except OtherStoppedError as other:
+            ended = other.state
+        self.interrupted_, self.cut_short_ = ended == INTERRUPTED, ended != GOING
         if len(self.history) and "train_loss" not in self.history[-1]:
             self.history.pop()
         self.notify("on_train_end", X=data, y=None)
+        if self.cut_short_ and self.processes.number > 1:  # some may have come farther than others
+            self.history_ = History(self.processes.told(plain_epochs(self.history)))
+            self.processes.align(self.module_)
         if not len(self.history):
             raise KeyboardInterrupt("Training was ended before the end of the first epoch.")
         for epoch in self.history:
             epoch["batches"] = []  # one entry for each step would travel inside every pickle
         return self
 
+    def _epochs(self, data: RowDataset, resume: Callable[[EventNet], None] | None) -> None:
+        """All epochs, or as many as it takes."""
+        try:
+            self.notify("on_train_begin", X=data, y=None)
+            if resume is not None:
+                resume(self)
+            self.fit_loop(data, None, epochs=self.max_epochs - len(self.history))
+        except TrainingStopped as stop:
+            if stop.__cause__ is not None:
+                raise
+        self.processes.meet("the end of training")
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """As in skorch; of a training batch each process gets its share."""
+        if training and self.processes.number > 1:
+            dataset = SharedRows(dataset, self.processes.rank, self.processes.number)
+        return super().get_iterator(dataset, training)
+
     # ---- a training step ---------------------------------------------------------------------
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Gradients of the loss of a batch, in as many parts as fit into memory.
+        """Gradients of the loss of a batch, summed over all processes.
 
-        Where memory runs out the batch is begun again in twice as many parts.
+        What the answers say of parts of a loss is this process's share.
         """
         self._set_training(True)
+        rows, truth = batch
+        own, n_rows, key = rows, len(rows), 0
+        if isinstance(rows, Share):
+            own, n_rows, key = rows.own, rows.n_rows, rows.key
+        step = self._own_gradients(own, truth, n_rows)
+        parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+        step["loss"] = self.processes.add_gradients(parameters, step["loss"], key)
+        if self.scaler_ is not None:
+            self.scaler_.unscale_(self.optimizer_)
+        return step
+
+    def _own_gradients(self, rows: Any, truth: Any, n_rows: int) -> dict[str, Any]:
+        """Gradients of this process's rows of a batch, in as many parts as fit into memory.
+
+        Where memory runs out the rows are begun again in twice as many parts.
+        """
         while True:
             try:
-                return self._gradients(batch, self.n_parts_)
+                return self._gradients(rows, truth, n_rows, self.n_parts_)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                rows = batch[0]
                 if self.n_parts_ >= len(rows):
                     largest = rows.part(0, 1) if len(rows) else rows
                     raise too_large(largest, self.module_device, "training") from error
@@ -177,15 +225,22 @@ class EventNet(NeuralNet):
             self.n_parts_ = min(2 * self.n_parts_, len(rows))
             warn_split(rows, self.n_parts_, self.module_device)
 
-    def _gradients(self, batch: Any, n_parts: int) -> dict[str, Any]:
-        """Loss and scores of a batch, whose gradients are added to those there are."""
-        rows, truth = batch
-        n_rows = len(rows)
-        n_parts = min(n_parts, n_rows)
-        borders = [n_rows * k // n_parts for k in range(n_parts + 1)]
+    def _gradients(self, rows: Any, truth: Any, n_rows: int, n_parts: int) -> dict[str, Any]:
+        """Loss and scores of some of the ``n_rows`` of a batch, all of them mostly.
+
+        Their gradients are added to those there are.
+        """
+        n_own = len(rows)
+        if not n_own:  # a small last batch has fewer rows than there are processes
+            nothing = torch.zeros((), device=self.module_device)
+            if self.scaler_ is not None:
+                self.scaler_.scale(nothing)  # which also makes it ready
+            return {"loss": nothing, "y_pred": {}}
+        n_parts = min(n_parts, n_own)
+        borders = [n_own * k // n_parts for k in range(n_parts + 1)]
         losses, scores, shares = [], [], []
         for first, last in pairwise(borders):
-            whole = last - first == n_rows
+            whole = last - first == n_own
             part = rows if whole else rows.part(first, last)
             answer = self.infer(part)
             labels = truth if whole else tuple(given[first:last] for given in truth)
@@ -196,8 +251,6 @@ class EventNet(NeuralNet):
             losses.append(shared.detach())
             scores.append(_detached(answer))
             shares.append(share)
-        if self.scaler_ is not None:
-            self.scaler_.unscale_(self.optimizer_)
         return {"loss": torch.stack(losses).sum(), "y_pred": _together(scores, shares)}
 
     def _step_optimizer(self, step_fn: Any) -> None:
@@ -241,7 +294,8 @@ class EventNet(NeuralNet):
         device = self.module_device
         # A net that was trained on a GPU may be somewhere else by now.
         self._compute_in(usable_type(self.precision, device))
-        if predicts_in_double(self.precision, device):
+        patching = self.module.keywords["backbone"].get("patching", "dual")
+        if predicts_in_double(self.precision, device, patching):
             self.module_.double()
         return self
 
@@ -311,8 +365,10 @@ class EventNet(NeuralNet):
         if isinstance(asked, Integral):
             return int(asked)
         usual = rows_for(self.module_device)
+        if not dataset.n_steps:
+            return usual
         temporal = self.module_.backbone.temporal_patches
-        if not dataset.n_steps or not isinstance(temporal, TemporalStrides):
+        if not isinstance(temporal, TemporalStrides):
             return usual
         n_pairs = temporal.n_patches(dataset.n_steps) ** 2
         return max(1, min(usual, MOST_PAIRS // max(n_pairs, 1)))
@@ -320,7 +376,8 @@ class EventNet(NeuralNet):
     def chunks(
         self, dataset: RowDataset, asked: int | str = "auto", *, by_size: bool
     ) -> list[NDArray[np.int64]]:
-        """Rows of a data set in groups that are predicted at once."""
+        """Rows of a data set in groups that are predicted at once; it comes to the weights."""
+        dataset.hold_on(self.module_device)
         rows = self.rows_at_once(dataset, asked)
         return chunks(dataset.sizes(), rows, self.module_device, by_size=by_size)
 
@@ -351,7 +408,7 @@ def _detached(answer: Any) -> Any:
 
 def _together(answers: list[Any], shares: list[float]) -> Any:
     """Scores of all parts of a batch, or the means of what they say of parts of a loss."""
-    if len(answers) == 1:
+    if len(answers) == 1 and (shares[0] == 1 or not isinstance(answers[0], dict)):
         return answers[0]
     if isinstance(answers[0], dict):
         return {

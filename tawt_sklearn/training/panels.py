@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tawt_sklearn.events.content import hash_steps, mix_hashes
 from tawt_sklearn.events.ragged import range_positions
@@ -58,26 +59,33 @@ class PanelDataset(RowDataset):
 
     def batch(self, rows: NDArray[np.int64]) -> PanelBatch:
         """The series of these cases, their last steps in the last column."""
+        held = self.held
+        device = held["number"].device
         end, length = self.offsets[rows + 1], self.sizes()[rows]
         T = max(int(length.max(initial=0)), 1)
-        time = np.arange(T) - (T - length)[:, np.newaxis]  # (B, T), negative before the first step
+        last, n_steps = torch.from_numpy(np.stack([end, length])).to(device, non_blocking=True)
+        column = torch.arange(T, device=device)
+        time = column - (T - n_steps).unsqueeze(1)  # (B, T), negative before the first step
         outside = time < 0
-        position = np.where(outside, 0, end[:, np.newaxis] - T + np.arange(T))
-        if len(self.number):
-            number, category = self.number[position], self.category[position]  # (B, T, C or K)
-        else:  # no case has a step
-            number = np.empty((*position.shape, self.number.shape[1]), np.float32)
-            category = np.empty((*position.shape, self.category.shape[1]), np.int64)
-        number[outside] = np.nan
-        number = np.ascontiguousarray(number.transpose(0, 2, 1))
-        observed = ~np.isnan(number)
-        category[outside] = 0
+        position = torch.where(outside, held["none"], last.unsqueeze(1) - T + column)
+        number = held["number"][position].transpose(1, 2).contiguous()  # (B, C, T)
+        category = held["category"][position].transpose(1, 2).contiguous()  # (B, K, T)
+        observed = ~number.isnan()
         return PanelBatch(
-            value=torch.from_numpy(np.where(observed, number, np.float32(0))),
-            observed=torch.from_numpy(observed),
-            category=torch.from_numpy(np.ascontiguousarray(category.transpose(0, 2, 1))),
-            time=torch.from_numpy(time[:, np.newaxis].astype(np.float32)),
+            value=torch.where(observed, number, 0.0),
+            observed=observed,
+            category=category,
+            time=time.unsqueeze(1).to(number.dtype),
         )
+
+    def flat(self) -> dict[str, Tensor]:
+        """All steps; after them one in which nothing is known, where cases have none."""
+        number = np.pad(self.number, ((0, 1), (0, 0)), constant_values=np.nan)
+        return {
+            "number": torch.from_numpy(number),
+            "category": torch.from_numpy(np.pad(self.category, ((0, 1), (0, 0)))),
+            "none": torch.tensor(len(self.number)),
+        }
 
     def times(self) -> NDArray[np.float64]:
         """Numbers of the steps of the longest case, which all others have, too."""

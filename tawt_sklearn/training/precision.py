@@ -52,14 +52,16 @@ def usable_type(precision: str, device: torch.device) -> torch.dtype | None:
         return None
 
 
-def predicts_in_double(precision: str, device: torch.device) -> bool:
+def predicts_in_double(precision: str, device: torch.device, patching: str) -> bool:
     """Whether scores are computed in float64: on CPUs, unless a precision was asked for.
+
+    Not with a token for each event, where it would cost what everything else costs.
 
     In single precision the scores of a row depend in the last digit on the rows that share its
     batch, as the order of the sums in a matrix product depends on its shape.  In double precision
     nobody sees it; a single row costs about the same, many rows about twice as much.
     """
-    return precision == "auto" and device.type == "cpu"
+    return precision == "auto" and device.type == "cpu" and patching != "event"
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -208,7 +208,8 @@ class LossParts(Callback):
             self.sums_[name] = self.sums_.get(name, 0.0) + n_rows * loss.detach()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        for name, total in self.sums_.items():
+        trained = {name: total for name, total in self.sums_.items() if name.startswith("train_")}
+        for name, total in {**self.sums_, **net.processes.totals(trained)}.items():
             net.history.record(name, float(total) / self.rows_[name.partition("_")[0]])
         self.sums_ = {}
 

@@ -26,7 +26,7 @@ def isolated_torch(seed: int, device: torch.device, n_threads: int | None) -> It
     with _TURN, torch.random.fork_rng(devices=_cuda_indices(device)):
         mps = torch.mps.get_rng_state() if device.type == "mps" else None
         threads = torch.get_num_threads()
-        _seed(seed, device)
+        seed_torch(seed, device)
         try:
             if n_threads is not None:
                 torch.set_num_threads(n_threads)
@@ -44,7 +44,7 @@ def _cuda_indices(device: torch.device) -> list[int]:
     return [torch.cuda.current_device() if device.index is None else device.index]
 
 
-def _seed(seed: int, device: torch.device) -> None:
+def seed_torch(seed: int, device: torch.device) -> None:
     """Seed the CPU and this device; ``torch.manual_seed`` would seed every device there is."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,20 +19,23 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, TrainingError
 from tawt_sklearn.objectives.pretraining import SumOfParts
 from tawt_sklearn.objectives.supervised import Target, WeightedLoss
 from tawt_sklearn.training.callbacks import (
     AverageCheckpoints,
+    FollowFirst,
     GradualUnfreezing,
     ProgressBar,
     StopWhenDiverged,
     StopWithoutGain,
     ValidationScore,
 )
-from tawt_sklearn.training.checkpoint import Checkpoint
+from tawt_sklearn.training.checkpoint import Checkpoint, fingerprint
 from tawt_sklearn.training.dataset import RowDataset, whole_batch
+from tawt_sklearn.training.distributed import joined
 from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.processes import Processes
 from tawt_sklearn.training.schedule import SCHEDULES, FollowSchedule
 
 
@@ -109,7 +113,7 @@ def train(
     net_type: type[EventNet] = EventNet,
     observers: Mapping[str, Callback] | None = None,
 ) -> EventNet:
-    """Train one net.
+    """Train one net; of several processes that were started together, each calls this.
 
     Call inside :func:`~tawt_sklearn.training.seeding.isolated_torch`: the module's initial
     weights and everything random in it are drawn from torch's global generator.
@@ -135,10 +139,11 @@ def train(
     observers : dict of skorch callbacks
         Further ones, called before the validation score is.
     """
+    processes = joined(device)
     # torch takes no numpy integers, which is what searches over parameters draw.
     batch_size = int(recipe.batch_size * recipe.accumulate_steps)
     batch_size = min(batch_size, max(1, len(data) // 4))
-    n_parts = math.ceil(batch_size / recipe.batch_size)
+    n_parts = math.ceil(batch_size / (recipe.batch_size * processes.number))
     steps_per_epoch = math.ceil(len(data) / batch_size)
     n_epochs = int(max(recipe.max_epochs, math.ceil(recipe.min_steps / steps_per_epoch)))
     stop_early = recipe.stop_early and held_out is not None
@@ -155,8 +160,9 @@ def train(
         "gradual": GradualUnfreezing(n_epochs) if recipe.gradual else None,
         **(observers or {}),
         "valid_score": ValidationScore(recipe.scoring, target),
+        "follow": FollowFirst() if processes.number > 1 else None,
         "average": average,
-        "progress": None if label is None else ProgressBar(label),
+        "progress": ProgressBar(label) if label is not None and processes.is_first else None,
         "early_stopping": StopWithoutGain(recipe.patience) if stop_early else None,
     }
     ours = [(name, callback) for name, callback in steps.items() if callback is not None]
@@ -190,25 +196,29 @@ def train(
     if "optimizer" not in recipe.net_params:
         settings.setdefault("optimizer__fused", True)  # one kernel instead of many; not all have it
     criterion = SumOfParts() if target is None else WeightedLoss(target)
-    net = net_type(make_module, criterion, **settings).initialize()
-    if beginning is not None:
-        net.module_.load_state_dict(beginning.weights)
-        if beginning.optimizer is not None:
-            groups = net.optimizer_.state_dict()["param_groups"]
-            net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
-
-    state = None if writer is None else writer.read(recipe.callbacks)
-    if writer is None or state is None:
-        net.run(data)
-    elif state["finished"]:
-        writer.resume(net, state)
-    else:
-        net.run(data, partial(writer.resume, state=state))
-    done_before = state is not None and state["finished"]
-    if beginning is not None and beginning.share and not recipe.incremental and not done_before:
-        pull_back(net, beginning)
-    if writer is not None and not net.cut_short_:
-        writer.finish(net, recipe.callbacks)
+    with processes.together():
+        _require_same_data(processes, data, held_out)
+        net = net_type(make_module, criterion, **settings).initialize()
+        net.processes = processes
+        if beginning is not None:
+            beginning = replace(beginning, weights=processes.told(beginning.weights))
+            _begin_at(net, beginning)
+        processes.align(net.module_)
+        processes.part_ways(seed, device)
+        state = None if writer is None else processes.first(lambda: writer.read(recipe.callbacks))
+        if writer is None or state is None:
+            net.run(data)
+        elif state["finished"]:
+            writer.resume(net, state)
+        else:
+            net.run(data, partial(writer.resume, state=state))
+        done_before = state is not None and state["finished"]
+        if beginning is not None and beginning.share and not recipe.incremental and not done_before:
+            pull_back(net, beginning)
+        if writer is not None and not net.cut_short_ and processes.is_first:
+            writer.finish(net, recipe.callbacks)
+        _require_same_weights(processes, net)
+    del net.processes
     # What only training needs, held-out rows for instance, would travel inside every pickle.
     net.train_split = None
     net.callbacks = [*ours, *recipe.callbacks]
@@ -216,6 +226,50 @@ def train(
     if not recipe.incremental:
         net.optimizer_.state.clear()
     return net
+
+
+def _begin_at(net: EventNet, beginning: Beginning) -> None:
+    net.module_.load_state_dict(beginning.weights)
+    if beginning.optimizer is not None:
+        groups = net.optimizer_.state_dict()["param_groups"]
+        net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
+
+
+def _require_same_data(processes: Processes, *data: RowDataset | None) -> None:
+    """Each process takes its share of all rows, so it has to have all of them.
+
+    Raises
+    ------
+    DataError
+    """
+    if processes.number == 1:
+        return
+    if not processes.meet("the rows to train on", detail=crc32(fingerprint(None, *data).encode())):
+        raise DataError(
+            f"Expected the same rows in all {processes.number} processes of the job. Got others "
+            "in another one. Give all rows to fit in each of them, and prepare them without "
+            "random numbers or with a fixed seed: training itself gives each process its share."
+        )
+
+
+def _require_same_weights(processes: Processes, net: EventNet) -> None:
+    """At the end all processes must have the same weights.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if processes.number == 1:
+        return
+    total = 0
+    for tensor in net.module_.state_dict().values():
+        total = crc32(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes(), total)
+    if not processes.meet("the end of training", detail=total):
+        raise TrainingError(
+            f"Expected the same weights in all {processes.number} processes of the job after "
+            "training. Got others in another one. A callback or an optimizer in net_params must "
+            "do the same in all of them: do not let it draw random numbers or look at the clock."
+        )
 
 
 def pull_back(net: EventNet, beginning: Beginning) -> None:
