@@ -28,7 +28,7 @@ class OutOfMemoryError(TawtError, MemoryError):
 
 
 class TrainingError(TawtError, ArithmeticError):
-    """Training ran into numbers that are not finite; the message says what to change."""
+    """Training ran into numbers that are not finite, or has lost another process of its job."""
 
 
 class SaveFileError(TawtError, ValueError):

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests that run side by side have a core each; a second thread would take that of another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # scikit-learn's array API check runs only where this is set, and would be skipped without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 

@@ -191,7 +191,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
         DeviceError
             There is no such device.
         TrainingError
-            Training diverged.
+            Training diverged, or another process of the job has failed or ended.
 
         Warns
         -----
@@ -255,7 +255,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
                 plan,
                 recipe=recipe,
                 validation_fraction=0.0,
-                seeds=self._seeds(device, done + 1, n_members),  # each pass draws other numbers
+                seeds=self._seeds(done + 1, n_members),  # each pass draws other numbers
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)
@@ -426,7 +426,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
             target=ready.target,
             recipe=recipe,
             # The head alone is solved exactly: members would be the same.
-            seeds=self._seeds(device, done, 1 if head_only else self.n_ensemble),
+            seeds=self._seeds(done, 1 if head_only else self.n_ensemble),
             device=device,
             validation_fraction=self.validation_fraction
             if hold_out and not has_validation and not head_only
@@ -461,11 +461,12 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
             "min_steps": 0,
         }
 
-    def _seeds(self, device: torch.device, turn: int, n_members: int) -> list[int]:
+    def _seeds(self, turn: int, n_members: int) -> list[int]:
         """Seeds of the members, the same in all processes; other ones every turn."""
         random = check_random_state(self.random_state)
         if turn and isinstance(self.random_state, Integral):
             random = np.random.RandomState([int(self.random_state), turn])
+        device = resolve_device(self.device)
         return joined(device).told(random.randint(2**31 - 1, size=n_members).tolist())
 
     def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:

@@ -232,7 +232,7 @@ def encoder_answer(net: EventNet, d_out: int) -> Answer:
     """What transform says."""
     pretrainer: Any = rebuilt(net)
     answer = Embeddings(pretrainer.backbone, pretrainer.pooling, pretrainer.coordinates)
-    return answer, "embedding", ("rows", d_out), "Embedding of each row."
+    return answer, "embeddings", ("rows", d_out), "Embedding of each row."
 
 
 def example_of(

@@ -335,7 +335,7 @@ class TimeAwareEncoder(
         DeviceError
             There is no such device.
         TrainingError
-            Training diverged.
+            Training diverged, or another process of the job has failed or ended.
 
         Warns
         -----

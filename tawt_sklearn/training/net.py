@@ -196,12 +196,12 @@ class EventNet(NeuralNet):
         """
         self._set_training(True)
         rows, truth = batch
-        own, n_rows, key = rows, len(rows), 0
         if isinstance(rows, Share):
-            own, n_rows, key = rows.own, rows.n_rows, rows.key
-        step = self._own_gradients(own, truth, n_rows)
-        parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
-        step["loss"] = self.processes.add_gradients(parameters, step["loss"], key)
+            step = self._own_gradients(rows.own, truth, len(rows))
+            parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+            step["loss"] = self.processes.add_gradients(parameters, step["loss"], rows.key)
+        else:
+            step = self._own_gradients(rows, truth, len(rows))
         if self.scaler_ is not None:
             self.scaler_.unscale_(self.optimizer_)
         return step
