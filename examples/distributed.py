@@ -33,7 +33,7 @@ def main() -> None:
     model.save(path)  # by the first process
     if os.environ.get("RANK", "0") == "0":
         auroc = roc_auc_score(y_test, model.predict_proba(X_test)[:, 1])
-        print(model.history_.to_string(index=False))
+        print(model.history_.tail(3).to_string(index=False))
         print(f"AUROC on held-out stays {auroc:.3f}; saved as {path}")
 
 

@@ -9,7 +9,7 @@ from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.packed import Packed
 from tawt_sklearn.nn.padded import Padded, log_gap
 from tawt_sklearn.nn.patching import VALUE_BASIS, Patches, Places, assign_places, window_of
-from tawt_sklearn.nn.statistics import only, segment_sum
+from tawt_sklearn.nn.statistics import only, segment_sum, without_rest
 from tawt_sklearn.nn.time import Time2Vec, Waves
 
 
@@ -99,8 +99,10 @@ class PooledEvents(nn.Module):
         segment, time, n_kept = batch.row * P + place, batch.time, B * P
         if self.places.n_free:
             segment, n_kept, (time, tokens) = only(place >= 0, segment, B * P, time, tokens)
-        mean, count, _ = (told[: B * P] for told in _means(segment, time, tokens, n_kept))
-        last = time.new_zeros(n_kept).scatter_reduce(0, segment, time, "amax")[: B * P]
+        last = time.new_zeros(n_kept).scatter_reduce(0, segment, time, "amax")
+        mean, count, last = (
+            without_rest(told, B * P) for told in (*_means(segment, time, tokens, n_kept)[:2], last)
+        )
         occurs = (count > 0).view(B, P)
         tokens = (mean + self.count_of_code(torch.log1p(count).unsqueeze(1))).view(B, P, -1)
         code = place_code.clamp(min=0)

@@ -18,6 +18,7 @@ from tawt_sklearn.nn.statistics import (
     recent_statistics,
     segment_statistics,
     segment_sum,
+    without_rest,
 )
 from tawt_sklearn.nn.time import Time2Vec, Waves
 
@@ -182,7 +183,7 @@ class FeaturePatches(nn.Module):
                 recent_statistics(segment, value, observed, age, n_kept, length)
                 for length in self.recent
             ]
-        return torch.cat([exact, *recent, decayed], dim=1)[:n_segments]
+        return without_rest(torch.cat([exact, *recent, decayed], dim=1), n_segments)
 
     def forward(self, batch: EventBatch) -> Patches:
         B = batch.n_rows
@@ -212,7 +213,7 @@ class FeaturePatches(nn.Module):
         order = torch.arange(1, segment.shape[0] + 1, device=segment.device)
         last = order.new_zeros(n_kept).scatter_reduce(0, segment, order, "amax")
         category = torch.cat([category.new_zeros(1), category])  # what there is without any
-        return (total / count + self.category(category[last]))[:n_segments]
+        return without_rest(total / count + self.category(category[last]), n_segments)
 
 
 def window_of(time: Tensor, edges: Tensor) -> Tensor:

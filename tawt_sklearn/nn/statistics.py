@@ -52,12 +52,18 @@ def only(
     """The chosen (E,) events: their segments, the number of segments, and their columns.
 
     Sizes in an exported graph must not depend on the data.  There all events stay, and those that
-    were not chosen lie in one more segment, the last one, which the caller cuts off.
+    were not chosen lie in one more segment, the last one, which the caller cuts off
+    (:func:`without_rest`).
     """
     if torch.compiler.is_exporting():
         return torch.where(chosen, segment, n_segments), n_segments + 1, [*columns]
     kept = chosen.nonzero().squeeze(1)
     return segment.index_select(0, kept), n_segments, [c.index_select(0, kept) for c in columns]
+
+
+def without_rest(told: Tensor, n_segments: int) -> Tensor:
+    """What is told of the segments, without that of the events that were not chosen."""
+    return told if told.shape[0] == n_segments else told[:n_segments]  # a slice has a backward
 
 
 def segment_statistics(
@@ -142,7 +148,7 @@ def segment_statistics(
         pick(age, last_event, some),
         pick(a, last_value, valued),
     ]
-    return torch.stack([column[:n_segments] for column in columns], dim=1)
+    return torch.stack([without_rest(column, n_segments) for column in columns], dim=1)
 
 
 RECENT_STATISTICS = ("log_n_values", "mean", "min", "max")
@@ -166,7 +172,7 @@ def recent_statistics(
     smallest = segment_extreme(v, s, n > 0, "amin")
     largest = segment_extreme(v, s, n > 0, "amax")
     columns = [torch.log1p(n), total / n.clamp(min=1), smallest, largest]
-    return torch.stack(columns, dim=1)[:n_segments]
+    return without_rest(torch.stack(columns, dim=1), n_segments)
 
 
 def decayed_means(

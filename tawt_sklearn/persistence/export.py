@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -148,7 +149,25 @@ def _to_onnx(program: Any, graph: Graph, text: str) -> bytes:
     )
     assert made is not None
     made.model.metadata_props[METADATA] = text
-    return made.model_proto.SerializeToString()
+    model = made.model_proto
+    _name_axes(model.graph, graph.axes)
+    return model.SerializeToString()
+
+
+def _name_axes(made: Any, axes: Mapping[str, tuple[str | int, ...]]) -> None:
+    """Call the sizes that vary by their names, rather than s0 and s1, wherever they stand."""
+    name_of = {}
+    for value in made.input:
+        for axis, size in zip(axes[value.name], value.type.tensor_type.shape.dim, strict=True):
+            if size.dim_param:
+                name_of[size.dim_param] = str(axis)
+    if not name_of:
+        return
+    symbol = re.compile(rf"\b({'|'.join(map(re.escape, name_of))})\b")
+    for value in (*made.input, *made.output, *made.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = symbol.sub(lambda found: name_of[found[0]], size.dim_param)
 
 
 class _OnlyErrors(logging.Filter):

@@ -151,10 +151,9 @@ def exported(cohort, tmp_path_factory) -> tuple[TimeAwareClassifier, dict[str, P
 # ---- agreement ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
-def test_a_file_says_what_the_classifier_says(exported, histories, suffix):
+def test_a_file_says_what_the_classifier_says(exported, histories):
     clf, paths = exported
-    ask = served(paths[suffix])
+    ask = served(paths["onnx"])
     for X in histories:
         told = ask(clf.export_inputs(X))
         assert told.dtype == np.float32
@@ -162,21 +161,23 @@ def test_a_file_says_what_the_classifier_says(exported, histories, suffix):
     assert np.ptp(clf.predict_proba(histories[0])[:, 0]) > 1e-3, "rows differ"
 
 
-def test_nothing_but_torch_is_needed_to_ask(exported, cohort, tmp_path):
+def test_nothing_but_torch_is_needed_to_ask(exported, histories, tmp_path):
     clf, paths = exported
-    X = cohort[0].iloc[:3]
-    np.savez(tmp_path / "inputs.npz", **clf.export_inputs(X))
+    for k, X in enumerate(histories):
+        np.savez(tmp_path / f"{k}.npz", **clf.export_inputs(X))
     code = f"""
 import sys
 for name in ("tawt_sklearn", "sklearn", "pandas", "skorch", "onnx"):
     sys.modules[name] = None
 import numpy, torch
-inputs = numpy.load({str(tmp_path / "inputs.npz")!r})
 module = torch.export.load({str(paths["pt2"])!r}).module()
-print(module(**{{name: torch.from_numpy(x) for name, x in inputs.items()}}).tolist())
+for k in range({len(histories)}):
+    inputs = numpy.load(f"{tmp_path}/{{k}}.npz")
+    print(module(**{{name: torch.from_numpy(x) for name, x in inputs.items()}}).tolist())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert agrees(np.array(json.loads(done.stdout)), clf.predict_proba(X))
+    for X, line in zip(histories, done.stdout.splitlines(), strict=True):
+        assert agrees(np.array(json.loads(line)), clf.predict_proba(X))
 
 
 def test_a_file_says_what_a_regressor_of_panels_says(panel, panels, tmp_path):
@@ -494,7 +495,7 @@ def test_only_what_is_fitted_is_exported(tmp_path):
 
 def test_the_format_is_known_by_name_or_by_suffix(exported, tmp_path):
     clf, _ = exported
-    with pytest.raises(ValueError, match=r'format to be "onnx", "torch_export" or None.*"tflite'):
+    with pytest.raises(ValueError, match=r'format to be "onnx", "torch_export" or None.*tflite'):
         clf.export(tmp_path / "model.onnx", format="tflite")
     with pytest.raises(ValueError, match=r"ends with .onnx or .pt2, or a format"):
         clf.export(tmp_path / "model.bin")
