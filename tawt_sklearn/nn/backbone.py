@@ -216,6 +216,7 @@ class DualPatchBackbone(nn.Module):
         Of blocks over events only what is not attention, which is compiled already.
         """
         for block in self.blocks:
+            assert isinstance(block, Block)
             if self.event_tokens is None:
                 block.compile()
             else:
