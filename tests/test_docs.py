@@ -29,8 +29,9 @@ def test_readme_examples():
     assert result.failed == 0 and result.attempted > 0
 
 
-def test_readme_code_blocks_are_python_and_import_what_exists():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/engine.md"])
+def test_code_blocks_are_python_and_import_what_exists(page):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
         if block.startswith(">>>"):
