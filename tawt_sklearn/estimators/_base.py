@@ -45,7 +45,12 @@ from tawt_sklearn.estimators._pretrained import (
     check_shape,
     read_pretrained,
 )
-from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, checkpoint_folder
+from tawt_sklearn.estimators._settings import (
+    CONSTRAINTS,
+    check_settings,
+    checkpoint_folder,
+    rows_at_once,
+)
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
@@ -515,7 +520,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
         check_is_fitted(self)
         frame, _ = read_rows(self, X, self.preparation_)
         data = self.preparation_.dataset(frame)
-        scores = scores_of(self.nets_, data, self.predict_batch_size)
+        scores = scores_of(self.nets_, data, rows_at_once(self))
         answers = self.target_.combine(scores)
         if np.isnan(answers).any():
             raise DataError(

@@ -187,7 +187,13 @@ class Ensemble:
         if self.head_only and beginning is not None:
             with isolated_torch(seed, self.device, n_threads=1):
                 return untrained(
-                    make_module, self.target, data, held_out, beginning, self.device
+                    make_module,
+                    self.target,
+                    data,
+                    held_out,
+                    beginning,
+                    self.device,
+                    self.recipe.precision,
                 ).prepare_for_prediction()
         checkpoint = None
         if self.checkpoint_dir is not None:

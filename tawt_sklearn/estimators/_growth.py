@@ -128,6 +128,7 @@ def _grown_net(
         list(net.history),
         net.module_device,
         seed=len(grown),
+        precision=net.precision,
     )
 
 

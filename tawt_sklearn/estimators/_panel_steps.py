@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._per_step import given_back
+from tawt_sklearn.estimators._settings import rows_at_once
 from tawt_sklearn.estimators._steps import check_passes, rebuilder, rebuilt
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.nn.panel import PanelBatch
@@ -39,7 +40,7 @@ def embedded_panel(encoder: Any, panel: Panel, data: PanelDataset, per: str) -> 
             tokens = unpatched(temporal.tokens, strides, batch.n_steps)
         return tokens.float().cpu().numpy()
 
-    chunks = encoder.net_.each_chunk(data, ask, at_once=encoder.predict_batch_size)
+    chunks = encoder.net_.each_chunk(data, ask, at_once=rows_at_once(encoder))
     T = max(chunk.shape[1] for chunk in chunks)
     D = chunks[0].shape[2]
     told = np.zeros((len(chunks) * len(chunks[0]), T, D), np.float32)
@@ -78,7 +79,7 @@ def reconstructed_panel(encoder: Any, panel: Panel, data: PanelDataset, n_passes
             return step[row, at], code, numbers, names
 
         for step, code, numbers, names in encoder.net_.each_chunk(
-            data, ask, at_once=encoder.predict_batch_size
+            data, ask, at_once=rows_at_once(encoder)
         ):
             numeric = code < C - K
             number[step[numeric], code[numeric]] = numbers[numeric]

@@ -178,6 +178,22 @@ def check_settings(estimator: Any) -> None:
         )
 
 
+def rows_at_once(estimator: Any) -> int | str:
+    """``predict_batch_size``, which may have been set since fit.
+
+    Raises
+    ------
+    ValueError
+    """
+    given = estimator.predict_batch_size
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if given != "auto" and not (whole and given >= 1):
+        raise ValueError(
+            f'Expected predict_batch_size to be "auto" or a number of rows. Got {given!r}.'
+        )
+    return given if given == "auto" else int(given)
+
+
 def checkpoint_folder(path: str | os.PathLike[str] | None) -> Path | None:
     """The folder for checkpoints, made if need be; better now than after the first epoch.
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tawt_sklearn.estimators._settings import rows_at_once
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.decoder import FeatureLookup
 from tawt_sklearn.nn.panel import PanelBatch
@@ -31,7 +32,7 @@ def embedded_steps(encoder: Any, frame: pd.DataFrame, data: EventDataset, per: s
         )
     ask = _windows if per == "window" else _events
     chunks = encoder.net_.each_chunk(
-        data, lambda module, batch, _: ask(module, batch), at_once=encoder.predict_batch_size
+        data, lambda module, batch, _: ask(module, batch), at_once=rows_at_once(encoder)
     )
     count = np.concatenate([np.asarray(counts) for counts, _, _ in chunks])[: len(data)]
     embedded = np.concatenate([tokens for _, _, tokens in chunks]).astype(np.float32)
@@ -106,7 +107,7 @@ def reconstruction(
             return np.flatnonzero(hidden) + start, numbers, names
 
         for position, numbers, names in encoder.net_.each_chunk(
-            data, ask, at_once=encoder.predict_batch_size
+            data, ask, at_once=rows_at_once(encoder)
         ):
             value[position], category[position] = numbers, names
     value[np.isnan(events.value)] = np.nan

@@ -168,15 +168,16 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         What the linear layers of the transformer compute in; statistics, embeddings, attention
         and heads stay in float32.  ``"auto"`` takes bfloat16 on a GPU, or float16 (with scaled
         gradients) on one older than compute capability 8, and is float32 on a CPU, and float64 in
-        prediction, which hides that the last digit of float32 depends on the rows that are
-        predicted together; anything else is what predictions are made in, too.
+        prediction from patches, which hides that the last digit of float32 depends on the rows
+        that are predicted together; anything else is what predictions are made in, too.
     compile : bool, default=False
-        Whether torch compiles the transformer's blocks, which takes half a minute, needs a C++
-        compiler (on a GPU: Triton), and pays in long runs on a GPU.
+        Whether torch compiles the transformer's blocks, which takes half a minute, and as long
+        again in the first prediction, needs a C++ compiler (on a GPU: Triton), and pays in long
+        runs on a GPU.
     predict_batch_size : int or "auto", default="auto"
         Rows that are predicted at once, those of like length together.  ``"auto"`` is 64 on a CPU
-        and 1,024 on a GPU, fewer where histories are long; what does not fit into memory is
-        halved, with a warning.
+        and 1,024 on a GPU; in any case fewer where they have more than 131,072 events together (a
+        million on a GPU).  What does not fit into memory is halved, with a warning.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
         Those of scikit-learn go to ``set_callbacks``.  Where there are several members, each

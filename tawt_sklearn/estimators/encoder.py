@@ -28,7 +28,7 @@ from tawt_sklearn.estimators._input import Rows, prepare, read_rows, require_dat
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
-from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings
+from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, rows_at_once
 from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
@@ -127,12 +127,13 @@ class TimeAwareEncoder(
         and heads stay in float32.  ``"auto"`` takes bfloat16 on a GPU, or float16 (with scaled
         gradients) on one older than compute capability 8, and is float32 on a CPU.
     compile : bool, default=False
-        Whether torch compiles the transformer's blocks, which takes half a minute, needs a C++
-        compiler (on a GPU: Triton), and pays in long runs on a GPU.
+        Whether torch compiles the transformer's blocks, which takes half a minute, and as long
+        again in the first prediction, needs a C++ compiler (on a GPU: Triton), and pays in long
+        runs on a GPU.
     predict_batch_size : int or "auto", default="auto"
         Rows that are embedded at once, those of like length together.  ``"auto"`` is 64 on a CPU
-        and 1,024 on a GPU, fewer where histories are long; what does not fit into memory is
-        halved, with a warning.
+        and 1,024 on a GPU; in any case fewer where they have more than 131,072 events together (a
+        million on a GPU).  What does not fit into memory is halved, with a warning.
     n_jobs : int, default=None
         Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
         of the time where its core is free and costs a multiple of it where it is not.  Results
@@ -475,7 +476,7 @@ class TimeAwareEncoder(
             come with it.
         """
         data = self._dataset(X)  # before net_, which an encoder without a fit has not
-        embedded = self.net_.embeddings(data, self.predict_batch_size)
+        embedded = self.net_.embeddings(data, rows_at_once(self))
         _refuse_lost(embedded)
         return embedded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,24 @@ def map_parquet(
     import pyarrow.parquet as pq
 
     target = Path(target)
+    if not target.parent.is_dir():
+        raise DataError(
+            f"Expected a folder to write to. Got {str(target)!r}, whose folder does not exist. "
+            "Make it first."
+        )
     unfinished = target.with_name(f".{target.name}.unfinished")
     writer = schema = None
     try:
         for frame in frames:
             answer = _as_columns(with_index(function(frame), function, frame.index), function)
-            table = pa.Table.from_pandas(answer, schema=schema, preserve_index=True)
+            if len(answer) != len(frame):
+                raise DataError(
+                    f"Expected one row from the function for each of {len(frame)} rows. Got "
+                    f"{len(answer)}."
+                )
+            table = pa.Table.from_pandas(answer, preserve_index=True)
+            if schema is not None:
+                table = _as_before(table, schema)
             if writer is None:
                 schema = table.schema
                 writer = pq.ParquetWriter(unfinished, schema)
@@ -153,6 +165,37 @@ def map_parquet(
             writer.close()
         unfinished.unlink(missing_ok=True)
     return target
+
+
+def _as_before(table: Any, schema: Any) -> Any:
+    """The next rows of a file with the types of those before.
+
+    Raises
+    ------
+    DataError
+        They have others.
+    """
+    import pyarrow as pa
+
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
+    for field in schema:
+        if field.name not in table.column_names:
+            raise DataError(
+                f"Expected the columns of the first rows in all others. Got none called "
+                f"{field.name!r}."
+            )
+        try:
+            if table.schema.field(field.name).type != field.type:
+                table[field.name].cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"Expected {field.name!r} to be of type {str(field.type)[:80]}, as in the first "
+                f"rows. Got {str(table.schema.field(field.name).type)[:80]}. Give the function's "
+                "answers types of their own, or raise batch_size and max_events so that the first "
+                "rows hold all there is."
+            ) from error
+    return table.select(schema.names).cast(schema)
 
 
 def _as_columns(answer: pd.DataFrame | pd.Series, function: Callable[..., Any]) -> pd.DataFrame:
@@ -230,12 +273,33 @@ def _frame(table: Any, column: str, first: int, time_unit: str) -> pd.DataFrame:
         levels = [name for name in metadata.get("index_columns", ()) if isinstance(name, str)]
         before = [name for name in table.column_names[:place] if name not in levels]
         frame.insert(len(before), column, events[column].array)
-    levels = metadata.get("index_columns", ())
-    if not levels or (len(levels) == 1 and isinstance(levels[0], dict)):  # numbered, not stored
-        level: Any = levels[0] if levels else {"start": 0, "step": 1, "name": None}
-        start = level["start"] + first * level["step"]
-        stop = start + len(table) * level["step"]
-        frame.index = pd.RangeIndex(start, stop, level["step"], name=level["name"])
+    return _numbered(frame, metadata.get("index_columns", ()), first)
+
+
+def _numbered(frame: pd.DataFrame, levels: Sequence[Any], first: int) -> pd.DataFrame:
+    """With those levels of its index that a file does not store: they count rows."""
+    n = len(frame)
+
+    def counted(level: dict[str, Any]) -> pd.RangeIndex:
+        start, step = level["start"] + first * level["step"], level["step"]
+        return pd.RangeIndex(start, start + n * step, step, name=level["name"])
+
+    if not levels:
+        frame.index = counted({"start": 0, "step": 1, "name": None})
+    elif len(levels) == 1 and isinstance(levels[0], dict):
+        frame.index = counted(levels[0])
+    elif any(isinstance(level, dict) for level in levels):
+        stored = iter([name for name in levels if not isinstance(name, dict)])
+        kept = {name: frame.index.get_level_values(k) for k, name in enumerate(frame.index.names)}
+        values: list[pd.Index] = []
+        for level in levels:
+            if isinstance(level, dict):
+                values.append(counted(level))
+            else:
+                name = next(stored)
+                values.append(kept.get(name, kept.get(None)))
+        names = [value.name for value in values]
+        frame.index = pd.MultiIndex.from_arrays(values, names=names)
     return frame
 
 

@@ -9,7 +9,7 @@ plain operations on rows of about the same length everywhere else.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -61,6 +61,7 @@ class Packed:
     scale: float
     window: int | None = None
     plan: Any = None  # of flex attention, once it has been made
+    gaps: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # kept from layer to layer
 
     @classmethod
     def of(
@@ -152,12 +153,13 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, packed: Pack
             from tawt_sklearn.nn.packed_flex import flex, flex_works
 
             if flex_works(q.device, q.dtype, *q.shape[1:]):
-                return flex(q, k, v, rate, packed)
+                return flex(q, k, v, rate.float(), packed)
         attention = bucketed
         if q.device.type == "cpu":
-            from tawt_sklearn.nn.packed_tiles import Blockwise
+            from tawt_sklearn.nn.packed_tiles import Blockwise, glanced
 
-            attention = Blockwise.apply
+            learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, rate))
+            attention = Blockwise.apply if learns else glanced
         return attention(q.to(dtype), k.to(dtype), v.to(dtype), rate, packed).to(q.dtype)
 
 

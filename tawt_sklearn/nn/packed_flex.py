@@ -15,6 +15,9 @@ from tawt_sklearn.nn.packed import Packed, bucketed
 
 FLEX_BLOCK = 128
 
+NARROWEST = 16
+"""Width of a head from which on there is a kernel."""
+
 
 class FlexPlan(NamedTuple):
     """Which blocks of tokens see one another, and what the kernel reads, padded to whole blocks."""
@@ -49,6 +52,8 @@ def flex_plan(packed: Packed) -> FlexPlan:
     )
     seen |= torch.zeros(seen.shape).index_add_(1, lone // FLEX_BLOCK, seeing.float()) > 0
     number = seen.sum(1, dtype=torch.int32)
+    # The blocks that a block sees come first; a matrix of blocks is sorted where it is fast.
+    seen = seen.to(packed.time.device, non_blocking=True)
     order = seen.int().argsort(dim=1, descending=True, stable=True).int()
     first, last, start, timed, number, order = (
         x.to(packed.time.device, non_blocking=True)
@@ -95,16 +100,19 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, packed: Packed) -> Tenso
     """The same attention in one kernel."""
     plan, N = plan_of(packed), len(q)
     extra = len(plan.time) - N
-    q, k, v = (F.pad(x, (0, 0, 0, 0, 0, extra)).transpose(0, 1)[None] for x in (q, k, v))
-    out = compiled_flex()(q, k, v, score_mod=flex_score(plan, rate), block_mask=plan.mask)
-    return out[0].transpose(0, 1)[:N]
+    d = q.shape[-1]
+    wider = max(0, NARROWEST - d)  # zeros change neither scores nor what comes out
+    q, k, v = (F.pad(x, (0, wider, 0, 0, 0, extra)).transpose(0, 1)[None] for x in (q, k, v))
+    score = flex_score(plan, rate)
+    out = compiled_flex()(q, k, v, score_mod=score, block_mask=plan.mask, scale=d**-0.5)
+    return out[0].transpose(0, 1)[:N, :, :d]
 
 
 @cache
 def flex_works(device: torch.device, dtype: torch.dtype, n_heads: int, d: int) -> bool:
     """Whether the kernel can be trusted here: tried once, forwards and backwards, on a few rows."""
     half = (torch.float16, torch.bfloat16)
-    if torch.cuda.get_device_capability(device) < (8, 0) or not 16 <= d <= 128:
+    if torch.cuda.get_device_capability(device) < (8, 0) or d > 128:
         return False
     if dtype not in (torch.float32, *half):
         return False
@@ -116,11 +124,11 @@ def flex_works(device: torch.device, dtype: torch.dtype, n_heads: int, d: int) -
     results = []
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            for attention in (flex, bucketed):
-                x = inputs.clone().requires_grad_()
+            for attention, given in ((flex, inputs), (bucketed, inputs.float())):
+                x = given.clone().requires_grad_()
                 rate = torch.full((n_heads,), 0.5, device=device, requires_grad=True)
                 out = attention(x[0], x[1], x[2], rate, packed)
-                results.append((out, *torch.autograd.grad(out.square().sum(), (x, rate))))
+                results.append((out, *torch.autograd.grad(out.float().square().sum(), (x, rate))))
     except Exception as error:  # compilers fail in many ways, and there is another way to go on
         warnings.warn(
             f"Fused attention does not work here and is done without, slower: {error!r:.200}",
@@ -129,7 +137,15 @@ def flex_works(device: torch.device, dtype: torch.dtype, n_heads: int, d: int) -
         )
         return False
     tolerance = 0.1 if dtype in half else 0.01
-    return all(
+    right = all(
         (a - b).float().norm() <= tolerance * b.float().norm()
         for a, b in zip(*results, strict=True)
     )
+    if not right:
+        warnings.warn(
+            "Fused attention gives wrong answers here and is done without, slower. Please report "
+            f"this, with {torch.cuda.get_device_name(device)} and torch {torch.__version__}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return right

@@ -83,6 +83,7 @@ class Checkpoint(Callback):
             "weights": net.weights(),
             "optimizer": net.optimizer_.state_dict()["state"],
             "step": self.schedule.step_,
+            "scaler": {} if net.scaler_ is None else net.scaler_.state_dict(),
             "kept": self.average.kept_,
             "random": random,
             **({"random_of_others": others} if others else {}),
@@ -128,6 +129,8 @@ class Checkpoint(Callback):
         groups = net.optimizer_.state_dict()["param_groups"]
         net.optimizer_.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         self.schedule.step_ = state["step"]
+        if net.scaler_ is not None and state["scaler"]:
+            net.scaler_.load_state_dict(state["scaler"])
         device = net.module_device
         self.average.kept_ = [
             (rank, [tensor.to(device) for tensor in weights]) for rank, weights in state["kept"]

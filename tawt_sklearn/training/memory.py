@@ -35,13 +35,18 @@ def free_memory(device: torch.device) -> str:
     return f"on {name}, where {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
 
 
-def warn_split(batch: Any, n_parts: int, device: torch.device) -> None:
+def warn_split(batch: Any, n_parts: int, device: torch.device, split: str) -> None:
     """Say that batches are worked on in more parts from now on."""
+    effect = "whose gradients are summed: a step means the same and takes longer"
+    if split == "valid":
+        effect = "of which losses are averaged"
+    instead = (
+        f"Set batch_size={-(-len(batch) // n_parts)} with accumulate_steps={n_parts} to begin so"
+    )
     warnings.warn(
         f"Expected {batch.size()} to fit into memory at once. Got out of memory "
-        f"{free_memory(device)}. Going on with batches in {n_parts} parts whose gradients are "
-        "summed: a step means the same and takes longer. To be asked no more, set "
-        f"accumulate_steps={n_parts} with a batch_size as much smaller, or {CURES}.",
+        f"{free_memory(device)}. Going on with batches in {n_parts} parts {effect}. "
+        f"{instead if split == 'train' else 'To need less'}, or {CURES}.",
         TrainingWarning,
         stacklevel=2,
     )

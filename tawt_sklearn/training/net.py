@@ -30,7 +30,7 @@ from tawt_sklearn.training.chunks import chunks, each, rows_for
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_split
-from tawt_sklearn.training.precision import narrow_type, predicts_in_double, usable_type
+from tawt_sklearn.training.precision import PRECISIONS, narrow_type, predicts_in_double, usable_type
 from tawt_sklearn.training.processes import (
     GOING,
     INTERRUPTED,
@@ -107,7 +107,7 @@ class EventNet(NeuralNet):
         narrow = narrow_type(self.precision, device)
         self._compute_in(narrow)
         self.scaler_ = torch.amp.GradScaler(device.type) if narrow is torch.float16 else None
-        self.n_parts_ = self.n_parts
+        self.n_parts_ = {"train": self.n_parts, "valid": 1}
         if self.compiled:
             self.module_.backbone.compile_blocks()
         return self
@@ -148,6 +148,7 @@ class EventNet(NeuralNet):
             Puts the state of an earlier, unfinished run into the net before the first epoch.
         """
         ended = GOING
+        data.hold_on(self.module_device)
         try:
             self._epochs(data, resume)
         except TrainingStopped:
@@ -197,40 +198,51 @@ class EventNet(NeuralNet):
         self._set_training(True)
         rows, truth = batch
         if isinstance(rows, Share):
-            step = self._own_gradients(rows.own, truth, len(rows))
+            step = self._as_it_fits(rows.own, truth, len(rows), "train")
             parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
             step["loss"] = self.processes.add_gradients(parameters, step["loss"], rows.key)
         else:
-            step = self._own_gradients(rows, truth, len(rows))
+            step = self._as_it_fits(rows, truth, len(rows), "train")
         if self.scaler_ is not None:
             self.scaler_.unscale_(self.optimizer_)
         return step
 
-    def _own_gradients(self, rows: Any, truth: Any, n_rows: int) -> dict[str, Any]:
-        """Gradients of this process's rows of a batch, in as many parts as fit into memory.
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """As in skorch, in as many parts as fit into memory."""
+        self._set_training(False)
+        rows, truth = batch
+        with torch.no_grad():
+            return self._as_it_fits(rows, truth, len(rows), "valid")
+
+    def _as_it_fits(self, rows: Any, truth: Any, n_rows: int, split: str) -> dict[str, Any]:
+        """Loss and scores of rows and, of those to train on, gradients.
 
         Where memory runs out the rows are begun again in twice as many parts.
         """
         while True:
+            n_parts = self.n_parts_[split]
             try:
-                return self._gradients(rows, truth, n_rows, self.n_parts_)
+                return self._in_parts(rows, truth, n_rows, n_parts, split)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.n_parts_ >= len(rows):
+                if n_parts >= len(rows):
                     largest = rows.part(0, 1) if len(rows) else rows
                     raise too_large(largest, self.module_device, "training") from error
             # Outside of the except clause, which keeps the tensors of the failed step alive.
-            self._zero_grad_optimizer()
-            self.n_parts_ = min(2 * self.n_parts_, len(rows))
-            warn_split(rows, self.n_parts_, self.module_device)
+            if split == "train":
+                self._zero_grad_optimizer()
+            self.n_parts_[split] = min(2 * n_parts, len(rows))
+            warn_split(rows, self.n_parts_[split], self.module_device, split)
 
-    def _gradients(self, rows: Any, truth: Any, n_rows: int, n_parts: int) -> dict[str, Any]:
+    def _in_parts(
+        self, rows: Any, truth: Any, n_rows: int, n_parts: int, split: str
+    ) -> dict[str, Any]:
         """Loss and scores of some of the ``n_rows`` of a batch, all of them mostly.
 
-        Their gradients are added to those there are.
+        Gradients are added to those there are.
         """
-        n_own = len(rows)
+        n_own, training = len(rows), split == "train"
         if not n_own:  # a small last batch has fewer rows than there are processes
             nothing = torch.zeros((), device=self.module_device)
             if self.scaler_ is not None:
@@ -244,10 +256,11 @@ class EventNet(NeuralNet):
             part = rows if whole else rows.part(first, last)
             answer = self.infer(part)
             labels = truth if whole else tuple(given[first:last] for given in truth)
-            loss = self.get_loss(answer, labels, X=part, training=True)
+            loss = self.get_loss(answer, labels, X=part, training=training)
             share = (last - first) / n_rows
             shared = loss * share
-            (shared if self.scaler_ is None else self.scaler_.scale(shared)).backward()
+            if training:
+                (shared if self.scaler_ is None else self.scaler_.scale(shared)).backward()
             losses.append(shared.detach())
             scores.append(_detached(answer))
             shares.append(share)
@@ -328,6 +341,7 @@ class EventNet(NeuralNet):
         """Architecture, weights, history; the optimizer is made anew."""
         return {
             "model": dict(self.module.keywords),
+            "precision": self.precision,
             "target": self.criterion.target,
             "weights": {name: tensor.numpy() for name, tensor in self.weights().items()},
             "history": [
@@ -355,7 +369,9 @@ class EventNet(NeuralNet):
                 train_split=None,
                 verbose=0,
                 device=str(place),
+                precision="float32",
             ).initialize()
+        net.precision = precision_of(state)  # which this device need not be able to train in
         net.module_.load_state_dict(weights)
         net.history_ = History({**epoch, "batches": []} for epoch in state["history"])
         return net.prepare_for_prediction()
@@ -429,6 +445,20 @@ def _raised_on_purpose(error: BaseException) -> bool:
     if trace is None:
         return False
     return dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+
+
+def precision_of(state: dict[str, Any]) -> str:
+    """What a saved net computed in.
+
+    Raises
+    ------
+    SaveFileError
+        Something that nothing computes in.
+    """
+    precision = state.get("precision", "auto")
+    if precision not in PRECISIONS:
+        raise SaveFileError(f"Expected a precision. Got {str(precision)[:40]!r}.")
+    return str(precision)
 
 
 def check_architecture(model: dict[str, Any]) -> None:

@@ -23,7 +23,14 @@ from tawt_sklearn.objectives.representation import alignment, effective_rank, un
 from tawt_sklearn.training.chunks import AT_ONCE, each
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.net import EventNet, check_architecture, check_weights, in_order
+from tawt_sklearn.training.memory import is_out_of_memory
+from tawt_sklearn.training.net import (
+    EventNet,
+    check_architecture,
+    check_weights,
+    in_order,
+    precision_of,
+)
 from tawt_sklearn.training.precision import usable_type
 from tawt_sklearn.training.seeding import isolated_torch
 
@@ -71,6 +78,8 @@ class PretrainingNet(EventNet):
         if at_once == "auto":  # less where a chunk of the longest rows would be too much
             _, most = AT_ONCE["cpu" if self.module_device.type == "cpu" else "other"]
             n_rows = max(1, min(n_rows, most // max(int(dataset.sizes().max(initial=0)), 1)))
+        else:
+            n_rows = min(n_rows, max(len(dataset), 1))
         module, cast = self.module_.eval(), self._cast()
 
         def work(first: int) -> Any:
@@ -82,18 +91,27 @@ class PretrainingNet(EventNet):
 
     def embeddings(self, dataset: RowDataset, at_once: int | str = "auto") -> NDArray[np.float32]:
         """(n, d_out) embedding of every row of a data set, in its order."""
-        n_rows = self.rows_at_once(dataset, at_once)
         module, cast = self.module_.eval(), self._cast()
+        groups = self.chunks(dataset, at_once, by_size=True)
+        room = self.rows_at_once(dataset, at_once)
+        if at_once != "auto":
+            room = min(room, len(dataset))
 
         def embed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                told = module.embed(cast(dataset.batch(rows).padded(n_rows)))
+            nonlocal room
+            try:
+                with torch.inference_mode():
+                    filled = dataset.batch(rows).padded(max(room, len(rows)))
+                    told = module.embed(cast(filled))
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):  # what is left to fill up must not be as large again
+                    room = (len(rows) + 1) // 2
+                raise
             return told[: len(rows)].float().cpu().numpy()
 
         def work(rows: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray]]:
             return list(each([rows], embed, dataset.batch, self.module_device))
 
-        groups = self.chunks(dataset, at_once, by_size=True)
         return in_order([part for parts in self._in_threads(work, groups) for part in parts])
 
     def _cast(self) -> Callable[[EventBatch], EventBatch]:
@@ -146,6 +164,7 @@ class PretrainingNet(EventNet):
         """Architecture, objectives, weights, history; the optimizer is made anew."""
         return {
             "model": dict(self.module.keywords),
+            "precision": self.precision,
             "weights": {name: tensor.numpy() for name, tensor in self.weights().items()},
             "history": [
                 {name: value for name, value in epoch.items() if isinstance(value, int | float)}
@@ -159,7 +178,9 @@ class PretrainingNet(EventNet):
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         check_architecture(model)
         check_weights(Pretrainer, model, weights)
-        return cls.made(model, lambda _: weights, state["history"], resolve_device(device))
+        precision = precision_of(state)
+        place = resolve_device(device)
+        return cls.made(model, lambda _: weights, state["history"], place, precision=precision)
 
     @classmethod
     def made(
@@ -169,6 +190,7 @@ class PretrainingNet(EventNet):
         history: list[dict[str, Any]],
         place: torch.device,
         seed: int = 0,
+        precision: str = "auto",
     ) -> PretrainingNet:
         """A net that has been trained elsewhere; its optimizer starts anew.
 
@@ -185,7 +207,9 @@ class PretrainingNet(EventNet):
                 train_split=None,
                 verbose=0,
                 device=str(place),
+                precision="float32",
             ).initialize()
+        net.precision = precision  # which this device need not be able to train in
         net.module_.load_state_dict(weights(net.weights()))
         net.history_ = History({**epoch, "batches": []} for epoch in history)
         return net.prepare_for_prediction()

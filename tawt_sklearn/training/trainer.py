@@ -193,7 +193,8 @@ def train(
         "compiled": recipe.compiled,
         **recipe.net_params,
     }
-    if "optimizer" not in recipe.net_params:
+    others = {"optimizer", "optimizer__foreach", "optimizer__differentiable"}
+    if not others & set(recipe.net_params):
         settings.setdefault("optimizer__fused", True)  # one kernel instead of many; not all have it
     criterion = SumOfParts() if target is None else WeightedLoss(target)
     with processes.together():
@@ -286,6 +287,7 @@ def untrained(
     held_out: RowDataset | None,
     beginning: Beginning,
     device: torch.device,
+    precision: str = "auto",
 ) -> EventNet:
     """A net that is as it begins, with one line of history: its loss on the data."""
     start = time.perf_counter()
@@ -300,6 +302,7 @@ def untrained(
         train_split=None,
         verbose=0,
         device=str(device),
+        precision=precision,
     ).initialize()
     net.module_.load_state_dict(beginning.weights)
     net.history.new_epoch()

@@ -240,3 +240,38 @@ def test_without_pyarrow_the_message_says_what_to_install(path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
     with pytest.raises(ImportError, match=r'pip install "tawt_sklearn\[meds\]"'):
         iter_parquet(path)
+
+
+def test_tokens_are_written_frame_by_frame(tmp_path):
+    X, _ = make_icu_stays(30, random_state=0)
+    X.to_parquet(tmp_path / "stays.parquet")
+    sequencer = TripletSequencer().fit(X)
+    target = tmp_path / "tokens.parquet"
+    map_parquet(sequencer.transform, tmp_path / "stays.parquet", target, batch_size=7)
+    pd.testing.assert_frame_equal(pd.read_parquet(target), sequencer.transform(X))
+
+
+def test_an_index_that_counts_rows_beside_one_that_does_not(tmp_path):
+    X, _ = make_icu_stays(30, random_state=0)
+    X = X.reset_index(drop=True).rename_axis("row").assign(ward=1).set_index("ward", append=True)
+    X.to_parquet(tmp_path / "stays.parquet")
+    frames = list(iter_parquet(tmp_path / "stays.parquet", batch_size=7))
+    assert len(frames) > 3
+    pd.testing.assert_index_equal(pd.concat(frames).index, X.index)
+
+
+def test_answers_that_are_not_one_for_each_row(tmp_path):
+    X, _ = make_icu_stays(30, random_state=0)
+    X.to_parquet(tmp_path / "stays.parquet")
+    with pytest.raises(DataError, match="one row from the function for each of 30 rows. Got 1"):
+        map_parquet(lambda f: f.iloc[:1], tmp_path / "stays.parquet", tmp_path / "out.parquet")
+    with pytest.raises(DataError, match="whose folder does not exist"):
+        map_parquet(lambda f: f, tmp_path / "stays.parquet", tmp_path / "no" / "out.parquet")
+
+    def late(frame):
+        first = frame.index[0] == X.index[0]
+        return pd.DataFrame({"a": [None if first else "x"] * len(frame)}, index=frame.index)
+
+    with pytest.raises(DataError, match="Expected 'a' to be of type null, as in the first rows"):
+        map_parquet(late, tmp_path / "stays.parquet", tmp_path / "out.parquet", batch_size=7)
+    assert [file.name for file in tmp_path.iterdir()] == ["stays.parquet"]

@@ -263,3 +263,55 @@ def test_the_scores_of_a_long_row_are_never_all_there():
     )
     all_scores = 8192**2 * 4 / 1024  # kB, of one head
     assert int(grown.stdout) < all_scores / 5
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 40])
+@pytest.mark.parametrize("n_untimed", [0, 2])
+@pytest.mark.parametrize("scores", [2**6, 2**18])
+def test_without_gradients_the_answer_is_the_same(monkeypatch, scores, n_untimed, window):
+    monkeypatch.setattr(packed_tiles, "GLANCE_SCORES", scores)
+    torch.manual_seed(0)
+    lengths = (max(n_untimed, 1), 130, 0, 33, 64)
+    time = torch.rand(sum(lengths), dtype=torch.float64) * 48
+    q, k, v = (torch.randn(sum(lengths), 2, 4, dtype=torch.float64) for _ in range(3))
+    rate = torch.tensor([0.3, 2.0], dtype=torch.float64)
+    packed = Packed.of(time, lengths, n_untimed, 3.0, window)
+    want = packed_attention(q.requires_grad_(), k, v, rate, packed)
+    for _ in range(2):  # the second time with gaps that were kept
+        with torch.inference_mode():
+            got = packed_attention(q, k, v, rate, packed)
+        torch.testing.assert_close(got, want)
+
+
+def test_heads_that_forget_nothing_still_see_no_further_than_their_window():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(50, 1, 4) for _ in range(3))
+    packed = Packed.of(torch.arange(50.0), (50,), 0, 1.0, 2)
+    with torch.no_grad():
+        out = packed_attention(q, k, v, torch.zeros(1), packed)
+        changed = v.clone()
+        changed[10] += 100
+        moved = (packed_attention(q, k, changed, torch.zeros(1), packed) - out).abs().amax((1, 2))
+    assert moved.isfinite().all()
+    assert (moved[8:13] > 0).all() and (moved[:8] == 0).all() and (moved[13:] == 0).all()
+
+
+def test_wide_windows_over_long_rows():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3000, 2, 4) for _ in range(3))
+    packed = Packed.of(torch.arange(3000.0), (3000,), 1, 10.0, 1000)
+    rate = torch.tensor([0.5, 0.0])
+    want = packed_attention(q.requires_grad_(), k, v, rate, packed)
+    with torch.no_grad():
+        torch.testing.assert_close(packed_attention(q, k, v, rate, packed), want)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_comes_back_as_it_came(dtype):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(40, 2, 4) for _ in range(3))
+    packed, rate = Packed.of(torch.arange(40.0), (30, 10), 1, 10.0), torch.tensor([0.5, 0.1])
+    got = packed_attention(*(x.to(dtype) for x in (q, k, v)), rate, packed)
+    assert got.dtype == dtype
+    want = packed_attention(q, k, v, rate, packed)
+    torch.testing.assert_close(got.float(), want, atol=0.03, rtol=0.03)

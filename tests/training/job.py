@@ -218,7 +218,11 @@ def short_of_memory(rank: int) -> dict[str, Any]:
 
     with mock.patch.object(EventNet, "infer", frugal) if rank == 1 else nullcontext():
         fitted = TimeAwareClassifier(**ONE, **CERTAIN).fit(X, y, sample_weight=weight)
-    return {"digest": digest(fitted), "curve": curve(fitted), "parts": fitted.nets_[0].n_parts_}
+    return {
+        "digest": digest(fitted),
+        "curve": curve(fitted),
+        "parts": fitted.nets_[0].n_parts_["train"],
+    }
 
 
 def written(folder: Path, rank: int, X: Any, y: Any, fitted: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegress
 from tawt_sklearn.datasets import make_icu_stays, make_sensor_panels
 from tawt_sklearn.estimators._input import read_rows
 from tawt_sklearn.exceptions import DeviceError, OutOfMemoryError, TrainingWarning
+from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.training.chunks import chunks
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.precision import narrow_type
@@ -134,7 +135,7 @@ def test_batches_that_do_not_fit_are_halved_to_the_same_effect(stays, room_for, 
     with pytest.warns(TrainingWarning, match="16 rows of .* events") as told:
         parts = classifier(batch_size=16, **STILL).fit(*stays)
     assert len(told) == 2  # 16 to 8 to 4 rows
-    assert "accumulate_steps=4" in str(told[1].message)
+    assert "Set batch_size=4 with accumulate_steps=4" in str(told[1].message)
     assert_same_weights(large, parts, rtol=1e-4, atol=1e-5)
 
 
@@ -173,6 +174,65 @@ def test_predictions_that_do_not_fit_go_in_halves(stays, room_for):
     ):
         warnings.simplefilter("ignore", TrainingWarning)
         clf.predict(X)
+
+
+def test_embeddings_that_do_not_fit_go_in_halves(stays, monkeypatch):
+    encoder = TimeAwareEncoder(**SMALL).fit(stays[0])
+    whole, asked = encoder.transform(stays[0]), []
+    forward = DualPatchBackbone.forward
+
+    def narrow(backbone, batch):
+        asked.append(len(batch))
+        if len(batch) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(backbone, batch)
+
+    monkeypatch.setattr(DualPatchBackbone, "forward", narrow)
+    with pytest.warns(TrainingWarning, match="out of memory"):
+        halves = encoder.transform(stays[0])
+    np.testing.assert_allclose(halves, whole, atol=1e-4)
+    assert asked[:3] == [64, 32, 16]
+
+
+def test_held_out_rows_that_do_not_fit_are_judged_in_parts(stays, monkeypatch):
+    X, y = stays
+    settings = {"X_val": X.iloc[:40], "y_val": y.iloc[:40]}
+    whole = classifier(batch_size=8, **STILL).fit(X, y, **settings)
+    infer = EventNet.infer
+
+    def narrow(net, batch, **params):
+        if len(batch) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return infer(net, batch, **params)
+
+    monkeypatch.setattr(EventNet, "infer", narrow)
+    with pytest.warns(TrainingWarning, match="of which losses are averaged"):
+        parts = classifier(batch_size=8, **STILL).fit(X, y, **settings)
+    np.testing.assert_allclose(whole.history_.valid_loss, parts.history_.valid_loss, rtol=1e-5)
+
+
+def test_many_rows_at_once_are_no_more_than_there_are(stays):
+    encoder = TimeAwareEncoder(**SMALL).fit(stays[0])
+    asked = []
+    hook = encoder.net_.module_.backbone.register_forward_pre_hook(
+        lambda module, given: asked.append(len(given[0]))
+    )
+    encoder.set_params(predict_batch_size=20_000).transform(stays[0])
+    hook.remove()
+    assert asked == [72]
+
+
+@pytest.mark.parametrize("rows", [0, -1, "max", None, 2.0, True])
+def test_how_many_rows_at_once_is_checked_when_it_is_used(stays, rows):
+    X, y = stays
+    clf, encoder = classifier().fit(X, y), TimeAwareEncoder(**SMALL).fit(X)
+    for ask in (
+        lambda: clf.set_params(predict_batch_size=rows).predict(X),
+        lambda: encoder.set_params(predict_batch_size=rows).transform(X),
+        lambda: encoder.transform_steps(X),
+    ):
+        with pytest.raises(ValueError, match="predict_batch_size"):
+            ask()
 
 
 # ---- rows in chunks ------------------------------------------------------------------------------
@@ -244,6 +304,32 @@ def test_an_asked_for_precision_is_that_of_predictions(stays):
     np.testing.assert_allclose(single.predict_proba(X), double.predict_proba(X), atol=1e-5)
     again = pickle.loads(pickle.dumps(single))
     np.testing.assert_array_equal(again.predict_proba(X), single.predict_proba(X))
+
+
+def test_a_saved_network_computes_in_the_precision_that_it_had(stays, tmp_path):
+    X, y = stays
+    for made in (
+        classifier(precision="bf16").fit(X, y),
+        TimeAwareEncoder(**SMALL, precision="bf16").fit(X),
+    ):
+        made.save(tmp_path / "model.tawt")
+        again = type(made).load(tmp_path / "model.tawt", device="cpu")
+        told = "predict_proba" if hasattr(made, "predict_proba") else "transform"
+        np.testing.assert_array_equal(getattr(again, told)(X), getattr(made, told)(X))
+
+
+def test_a_head_alone_computes_in_the_precision_that_was_asked_for(stays):
+    X, y = stays
+    encoder = TimeAwareEncoder(**SMALL).fit(X)
+    head = TimeAwareClassifier(
+        pretrained=encoder, fine_tune="head", precision="float32", device="cpu", random_state=0
+    ).fit(X, y)
+    assert next(head.nets_[0].module_.parameters()).dtype == torch.float32
+
+
+def test_an_optimizer_may_be_told_not_to_be_fused(stays):
+    clf = classifier(net_params={"optimizer__foreach": True}).fit(*stays)
+    assert np.isfinite(clf.history_.train_loss).all()
 
 
 def test_float16_is_for_gpus(stays):
