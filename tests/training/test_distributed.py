@@ -270,6 +270,15 @@ def test_the_waiting_time_is_a_number_of_seconds(monkeypatch):
             waiting_time()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_waits_for_the_end_of_an_exchange():
     done = []
 
