@@ -9,7 +9,7 @@ plain operations on rows of about the same length everywhere else.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -61,7 +61,6 @@ class Packed:
     scale: float
     window: int | None = None
     plan: Any = None  # of flex attention, once it has been made
-    gaps: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # kept from layer to layer
 
     @classmethod
     def of(
@@ -156,10 +155,9 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, packed: Pack
                 return flex(q, k, v, rate.float(), packed)
         attention = bucketed
         if q.device.type == "cpu":
-            from tawt_sklearn.nn.packed_tiles import Blockwise, glanced
+            from tawt_sklearn.nn.packed_tiles import Blockwise
 
-            learns = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, rate))
-            attention = Blockwise.apply if learns else glanced
+            attention = Blockwise.apply
         return attention(q.to(dtype), k.to(dtype), v.to(dtype), rate, packed).to(q.dtype)
 
 

@@ -13,7 +13,6 @@ from itertools import chain
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -239,82 +238,3 @@ class Blockwise(torch.autograd.Function):
                 rows.put(dv, grad_v)
         gradients = (tokens_first(x) for x in (grad_q, grad_k, grad_v))
         return *gradients, grad_rate.to(rate.dtype), None
-
-
-# Where no gradient is asked for, PyTorch's fused kernel takes the decay as a given bias.
-
-GLANCE_SCORES = 2**18
-"""Entries of the bias that is made at once, all heads together."""
-
-KEPT_GAPS = 2**24
-"""Log gaps that are kept from layer to layer: 64 MB in single precision."""
-
-
-def glanced(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, packed: Packed) -> Tensor:
-    """The same attention without gradients, faster.  (N, H, d) -> (N, H, d)."""
-    out = torch.empty_like(q)
-    heads = [x.transpose(0, 1) for x in (q, k, v)]  # (H, N, d)
-    falls = -rate.view(-1, 1, 1)
-    time = packed.time.to(q.dtype) / packed.scale
-    keep = sum(T * T for T in packed.lengths) <= KEPT_GAPS and packed.window is None
-    buffer = q.new_empty(0)
-    start = 0
-    for T in packed.lengths:
-        queries, keys, values = (x[:, start : start + T] for x in heads)
-        for i, j in glances(T, len(rate), packed.n_untimed, packed.window):
-            place = (start, i.start)
-            if (gap := packed.gaps.get(place)) is None:
-                gap = gap_of(time[start : start + T], i, j, packed.n_untimed)
-                if keep:
-                    packed.gaps[place] = gap
-            k_seen, v_seen = keys[:, j].unsqueeze(0), values[:, j].unsqueeze(0)
-            shape = (len(rate), *gap.shape)
-            if buffer.numel() < math.prod(shape):
-                buffer = q.new_empty(math.prod(shape))
-            bias = torch.mul(gap, falls, out=buffer[: math.prod(shape)].view(shape))
-            if packed.window is not None and i.start >= packed.n_untimed:
-                bias.masked_fill_(beyond(T, i, j, packed), -math.inf)
-            mixed = F.scaled_dot_product_attention(
-                queries[:, i].unsqueeze(0), k_seen, v_seen, attn_mask=bias.unsqueeze(0)
-            )
-            out[start + i.start : start + i.stop] = mixed[0].transpose(0, 1)
-        start += T
-    return out
-
-
-def glances(
-    T: int, n_heads: int, n_untimed: int, window: int | None
-) -> Iterator[tuple[slice, slice | Tensor]]:
-    """Ranges of queries, and all the keys that each of them sees."""
-    n_global = T if window is None else min(n_untimed, T)
-    step = max(1, GLANCE_SCORES // max(n_heads * T, 1))
-    for first in range(0, n_global, step):
-        yield slice(first, min(first + step, n_global)), slice(0, T)
-    if window is None:
-        return
-    step = max(16, min(window, GLANCE_SCORES // (n_heads * (2 * window + n_global + 1))))
-    for first in range(n_global, T, step):
-        i = slice(first, min(first + step, T))
-        low, high = max(n_global, i.start - window), min(T, i.stop + window)
-        if low == n_global:
-            yield i, slice(0, high)
-        else:
-            yield i, torch.cat([torch.arange(n_global), torch.arange(low, high)])
-
-
-def gap_of(time: Tensor, i: slice, j: slice | Tensor, n_untimed: int) -> Tensor:
-    """Log gaps (I, J) of times in units of the scale."""
-    gap = (time[i].unsqueeze(1) - time[j]).abs_().add_(1).log_()
-    if i.start < n_untimed:
-        gap[: n_untimed - i.start] = 0
-    gap[:, : int((torch.arange(len(time))[j] < n_untimed).sum())] = 0  # they come first
-    return gap
-
-
-def beyond(T: int, i: slice, j: slice | Tensor, packed: Packed) -> Tensor:
-    """(I, J) whether a key is outside of the query's window."""
-    assert packed.window is not None
-    place = torch.arange(T)
-    keys = place[j]
-    far = (place[i].unsqueeze(1) - keys).abs() > packed.window
-    return far & (keys >= packed.n_untimed)
