@@ -297,7 +297,7 @@ def _numbered(frame: pd.DataFrame, levels: Sequence[Any], first: int) -> pd.Data
                 values.append(counted(level))
             else:
                 name = next(stored)
-                values.append(kept.get(name, kept.get(None)))
+                values.append(kept[name if name in kept else None])
         names = [value.name for value in values]
         frame.index = pd.MultiIndex.from_arrays(values, names=names)
     return frame
