@@ -48,7 +48,10 @@ class DecayedAttention(torch.autograd.Function):
 
     What autograd would keep of the scores, the bias and the softmax is one tensor here, and most
     of what it would copy is written in place.  Normalisation waits until after the product with
-    the values, as in Dao et al., "FlashAttention", 2022.
+    the values, as in Dao et al., "FlashAttention", 2022.  The values have one more column, of
+    ones, whose product with the weights is what to normalise by.  Where a token is padding its
+    values and that one are 0, which takes it out of both products, forward and backward, without
+    a pass over the pairs.
     """
 
     @staticmethod
@@ -56,47 +59,52 @@ class DecayedAttention(torch.autograd.Function):
         ctx: Any, qkv: Tensor, rate: Tensor, gap: Tensor, padding: Tensor | None, n_heads: int
     ) -> Tensor:
         B, P, width = qkv.shape
-        D = width // 3
-        d = D // n_heads
+        H, d = n_heads, width // (3 * n_heads)
         with torch.autocast(qkv.device.type, enabled=False):
-            heads = gap.new_empty(3, B * n_heads, P, d)
-            parts = qkv.view(B, P, 3, n_heads, d).permute(2, 0, 3, 1, 4)  # (3, B, H, P, d)
-            heads.view(3, B, n_heads, P, d).copy_(parts)
-            q, k, v = heads.unbind(0)  # (B * H, P, d)
+            parts = qkv.view(B, P, 3, H, d).permute(2, 0, 3, 1, 4)  # (3, B, H, P, d)
+            qk = gap.new_empty(2, B * H, P, d)
+            qk.view(2, B, H, P, d).copy_(parts[:2])
+            values = gap.new_ones(B * H, P, d + 1)
+            values.view(B, H, P, d + 1)[..., :d].copy_(parts[2])
+            filled = None if padding is None else (padding == 0).to(gap.dtype).transpose(2, 3)
+            if filled is not None:  # (B, 1, P, 1)
+                values.view(B, H, P, d + 1).mul_(filled)
+            q, k = qk.unbind(0)  # (B * H, P, d)
             q.mul_(d**-0.5)
-            scores = torch.bmm(q, k.transpose(1, 2)).view(B, n_heads, P, P)
+            scores = torch.bmm(q, k.transpose(1, 2)).view(B, H, P, P)
             scores.addcmul_(gap.unsqueeze(1), rate.to(gap.dtype).view(1, -1, 1, 1), value=-1)
             largest = q.norm(dim=-1).amax() * k.norm(dim=-1).amax() if q.numel() else 0.0
             if not largest <= SAFE_SCORE:
                 visible = scores if padding is None else scores + padding
-                scores.sub_(visible.amax(-1, keepdim=True))
-            scores.exp_()
-            if padding is not None:  # afterwards: of -inf the exponential takes 20 times as long
-                scores.masked_fill_(padding < 0, 0.0)
-            weight = scores.view(B * n_heads, P, P)
-            total = weight.sum(-1, keepdim=True)  # (B * H, P, 1)
-            mixed = torch.bmm(weight, v).div_(total)
-        ctx.save_for_backward(heads, weight, total, mixed, gap)
-        ctx.n_heads, ctx.dtypes = n_heads, (qkv.dtype, rate.dtype)
-        out = mixed.view(B, n_heads, P, d).transpose(1, 2)
-        return out.reshape(B, P, D).to(qkv.dtype)
+                scores.sub_(visible.amax(-1, keepdim=True)).clamp_(max=0)  # that of padding, too
+            weight = scores.exp_().view(B * H, P, P)
+            mixed, total = torch.bmm(weight, values).split([d, 1], dim=-1)
+            mixed = mixed / total
+        ctx.save_for_backward(qk, values, weight, total, mixed, gap, filled)
+        ctx.n_heads, ctx.dtypes = H, (qkv.dtype, rate.dtype)
+        out = mixed.view(B, H, P, d).transpose(1, 2)
+        return out.reshape(B, P, H * d).to(qkv.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        heads, weight, total, mixed, gap = ctx.saved_tensors
-        q, k, v = heads.unbind(0)  # (B * H, P, d)
+        qk, values, weight, total, mixed, gap, filled = ctx.saved_tensors
+        q, k = qk.unbind(0)  # (B * H, P, d)
         H = ctx.n_heads
         BH, P, d = q.shape
         B = BH // H
-        out = torch.empty_like(q)
+        # The column beside the gradient takes from that of each weight what its row has together.
+        beside = torch.empty_like(values)
+        out = beside[..., :d]
         out.view(B, H, P, d).copy_(grad.view(B, P, H, d).transpose(1, 2))
         out.div_(total)
-        grads = torch.empty_like(heads)
+        beside[..., d] = (out * mixed).sum(-1).neg_()
+        grads = q.new_empty(3, BH, P, d)
         to_q, to_k, to_v = grads.unbind(0)
         torch.bmm(weight.transpose(1, 2), out, out=to_v)
-        to_scores = torch.bmm(out, v.transpose(1, 2))  # (B * H, P, P)
-        to_scores.sub_((out * mixed).sum(-1, keepdim=True)).mul_(weight)
+        if filled is not None:
+            to_v.view(B, H, P, d).mul_(filled)
+        to_scores = torch.bmm(beside, values.transpose(1, 2)).mul_(weight)  # (B * H, P, P)
         torch.bmm(to_scores, k, out=to_q)
         to_q.mul_(d**-0.5)
         torch.bmm(to_scores.transpose(1, 2), q, out=to_k)
