@@ -491,10 +491,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
                 "Expected the architecture of the last fit to go on with its networks. Got other "
                 f"values of {', '.join(changed)}. Set warm_start=False to start anew."
             )
-        return [
-            Beginning(net.weights(), net.optimizer_.state_dict()["state"] if optimizer else None)
-            for net in nets
-        ]
+        return [Beginning.after(net) if optimizer else Beginning(net.weights()) for net in nets]
 
     def _state(
         self, ready: Ready, device: torch.device, nets: list[EventNet], going_on: bool = False

@@ -384,9 +384,7 @@ class TimeAwareEncoder(
             model = self._known_model(objectives)
             data = preparation.dataset(read_rows(self, X, preparation)[0])
             data = data.subset(data.canonical_order())
-            beginning = Beginning(
-                self.net_.weights(), self.net_.optimizer_.state_dict()["state"] or None
-            )
+            beginning = Beginning.after(self.net_)
             turn = self.n_iter_ + 1
             net = pretrain(self, model, data, None, device, recipe, beginning, turn)
             self._remember(net, preparation, device, self.history_)

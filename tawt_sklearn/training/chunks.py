@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tawt_sklearn.exceptions import TrainingWarning
-from tawt_sklearn.training.memory import CURES, free_memory, is_out_of_memory, too_large
+from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_fewer
 
 Answer = TypeVar("Answer")
 
@@ -84,13 +82,7 @@ def each(
             yield rows, answer
             continue
         if not warned:
-            warnings.warn(
-                f"Expected {len(rows)} rows to fit into memory at once. Got out of memory "
-                f"{free_memory(device)}. Going on with half as many, as often as it takes. Set "
-                f"predict_batch_size={len(rows) // 2}, or {CURES}.",
-                TrainingWarning,
-                stacklevel=2,
-            )
+            warn_fewer(len(rows), device)
             warned = True
         middle = len(rows) // 2
         waiting += [rows[middle:], rows[:middle]]

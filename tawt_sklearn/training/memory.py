@@ -52,6 +52,17 @@ def warn_split(batch: Any, n_parts: int, device: torch.device, split: str) -> No
     )
 
 
+def warn_fewer(n_rows: int, device: torch.device) -> None:
+    """Say that fewer rows are predicted at once from now on."""
+    warnings.warn(
+        f"Expected {n_rows} rows to fit into memory at once. Got out of memory "
+        f"{free_memory(device)}. Going on with half as many, as often as it takes. Set "
+        f"predict_batch_size={n_rows // 2}, or {CURES}.",
+        TrainingWarning,
+        stacklevel=2,
+    )
+
+
 def too_large(batch: Any, device: torch.device, doing: str) -> OutOfMemoryError:
     """The error for a single row that is too large."""
     return OutOfMemoryError(

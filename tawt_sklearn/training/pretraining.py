@@ -23,7 +23,7 @@ from tawt_sklearn.objectives.representation import alignment, effective_rank, un
 from tawt_sklearn.training.chunks import AT_ONCE, each
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.memory import is_out_of_memory
+from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_fewer
 from tawt_sklearn.training.net import (
     EventNet,
     check_architecture,
@@ -72,7 +72,12 @@ class PretrainingNet(EventNet):
 
         Batches always have the same number of rows, the last one filled up with empty ones: what
         is computed for a row then does not depend on how many others there are.  Chunks are
-        spread over ``n_threads``, as many as torch may use where None, one thread for each.
+        spread over ``n_threads``, as many as torch may use where None, one thread for each.  Where
+        one does not fit into memory all are begun again, of half as many rows.
+
+        Raises
+        ------
+        OutOfMemoryError
         """
         n_rows = self.rows_at_once(dataset, at_once)
         if at_once == "auto":  # less where a chunk of the longest rows would be too much
@@ -80,14 +85,24 @@ class PretrainingNet(EventNet):
             n_rows = max(1, min(n_rows, most // max(int(dataset.sizes().max(initial=0)), 1)))
         else:
             n_rows = min(n_rows, max(len(dataset), 1))
-        module, cast = self.module_.eval(), self._cast()
+        module, cast, device = self.module_.eval(), self._cast(), self.module_device
 
         def work(first: int) -> Any:
             rows = np.arange(first, min(first + n_rows, len(dataset)))
             with torch.inference_mode():
                 return ask(module, cast(dataset.batch(rows).padded(n_rows)), first)
 
-        return self._in_threads(work, range(0, len(dataset), n_rows), n_threads)
+        while True:
+            try:
+                return self._in_threads(work, range(0, len(dataset), n_rows), n_threads)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if n_rows == 1:
+                    longest = np.argmax(dataset.sizes(), keepdims=True)
+                    raise too_large(dataset.batch(longest), device, "prediction") from error
+            warn_fewer(n_rows, device)
+            n_rows //= 2
 
     def embeddings(self, dataset: RowDataset, at_once: int | str = "auto") -> NDArray[np.float32]:
         """(n, d_out) embedding of every row of a data set, in its order."""
@@ -150,12 +165,19 @@ class PretrainingNet(EventNet):
         totals: dict[str, float] = {}
         module = self.module_.eval()
         dtype = next(module.parameters()).dtype
+
+        def ask(rows: NDArray[np.int64]) -> dict[str, float]:
+            told = module(dataset.batch(rows).to(self.module_device, dtype))
+            return {part: float(loss) for part, loss in told.items()}
+
+        groups = [
+            np.arange(first, min(first + CHUNK, len(dataset)))
+            for first in range(0, len(dataset), CHUNK)
+        ]
         with isolated_torch(HELD_OUT_SEED, self.module_device, 1), torch.inference_mode():
-            for first in range(0, len(dataset), CHUNK):
-                rows = np.arange(first, min(first + CHUNK, len(dataset)))
-                batch = dataset.batch(rows).to(self.module_device, dtype)
-                for part, loss in module(batch).items():
-                    totals[part] = totals.get(part, 0.0) + float(loss) * len(rows) / len(dataset)
+            for rows, told in each(groups, ask, dataset.batch, self.module_device):
+                for part, loss in told.items():
+                    totals[part] = totals.get(part, 0.0) + loss * len(rows) / len(dataset)
         return {**totals, "loss": sum(totals.values())}
 
     # ---- saving and loading ------------------------------------------------------------------

@@ -87,6 +87,8 @@ class Beginning:
 
     Attributes
     ----------
+    optimizer, scaler : dict, optional
+        What the optimizer of that run, and its scaler of gradients in float16, had come to know.
     share : float
         Of these weights in the mean of them and of what training has made of them, which is what
         comes out (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
@@ -94,7 +96,17 @@ class Beginning:
 
     weights: dict[str, Tensor]
     optimizer: dict[Any, Any] | None = None
+    scaler: dict[str, Any] | None = None
     share: float = 0.0
+
+    @classmethod
+    def after(cls, net: EventNet) -> Beginning:
+        """To go on from where a run has ended."""
+        return cls(
+            net.weights(),
+            net.optimizer_.state_dict()["state"] or None,
+            None if net.scaler_ is None else net.scaler_.state_dict(),
+        )
 
 
 def train(
@@ -234,6 +246,8 @@ def _begin_at(net: EventNet, beginning: Beginning) -> None:
     if beginning.optimizer is not None:
         groups = net.optimizer_.state_dict()["param_groups"]
         net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
+    if beginning.scaler and net.scaler_ is not None:
+        net.scaler_.load_state_dict(beginning.scaler)
 
 
 def _require_same_data(processes: Processes, *data: RowDataset | None) -> None:

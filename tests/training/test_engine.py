@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from tawt_sklearn.training.chunks import chunks
 from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.precision import narrow_type
 from tawt_sklearn.training.schedule import SCHEDULES
+from tawt_sklearn.training.trainer import Beginning, _begin_at
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -192,6 +194,44 @@ def test_embeddings_that_do_not_fit_go_in_halves(stays, monkeypatch):
         halves = encoder.transform(stays[0])
     np.testing.assert_allclose(halves, whole, atol=1e-4)
     assert asked[:3] == [64, 32, 16]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda encoder, X: encoder.transform_steps(X), id="transform_steps"),
+        pytest.param(lambda encoder, X: encoder.reconstruct(X), id="reconstruct"),
+        pytest.param(lambda encoder, X: encoder.score(X), id="score"),
+    ],
+)
+def test_whatever_an_encoder_says_goes_in_halves_where_it_does_not_fit(stays, monkeypatch, ask):
+    encoder = TimeAwareEncoder(**SMALL).fit(stays[0])
+    whole = ask(encoder, stays[0])
+    forward, room = DualPatchBackbone.forward, 16
+
+    def narrow(backbone, batch):
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(backbone, batch)
+
+    monkeypatch.setattr(DualPatchBackbone, "forward", narrow)
+    with pytest.warns(TrainingWarning, match="out of memory"):
+        halves = ask(encoder, stays[0])
+    if isinstance(whole, float):
+        assert halves == pytest.approx(whole, rel=0.2)  # other masks, drawn for other batches
+    else:
+        for one, other in zip(told(whole), told(halves), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-3)
+    room = 0
+    with warnings.catch_warnings(), pytest.raises(OutOfMemoryError, match="Now lower d_model"):
+        warnings.simplefilter("ignore", TrainingWarning)
+        ask(encoder, stays[0])
+
+
+def told(frame: pd.DataFrame) -> list[np.ndarray]:
+    """Times and values of the events of a frame."""
+    long = frame["events"].events.to_long()
+    return [long["time"].to_numpy(), np.nan_to_num(long["value"].to_numpy(np.float64))]
 
 
 def test_held_out_rows_that_do_not_fit_are_judged_in_parts(stays, monkeypatch):
@@ -382,3 +422,12 @@ def test_regressors_take_the_same_settings(stays):
     settings = {"batch_size": 4, "accumulate_steps": 2, "precision": "float32"}
     reg = TimeAwareRegressor(**SMALL, **settings, n_ensemble=1, schedule="constant").fit(X, hours)
     assert np.isfinite(reg.predict(X)).all()
+
+
+def test_the_scale_of_gradients_goes_on_with_the_run(stays):
+    net = classifier().fit(*stays).nets_[0]
+    net.scaler_ = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = Beginning.after(net)
+    net.scaler_ = torch.amp.GradScaler("cpu")
+    _begin_at(net, before)
+    assert net.scaler_.get_scale() == 4.0
