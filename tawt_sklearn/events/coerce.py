@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tawt_sklearn.events._dask import is_dask
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.events.history import EventHistory
@@ -98,6 +99,12 @@ def as_events(X: Any, *, name: str = "events", time_unit: str = "h") -> pd.DataF
         return pd.DataFrame({name: panel_to_events(X)})
     if isinstance(X, list | tuple | np.ndarray):
         return pd.DataFrame({name: _from_rows(list(X), time_unit)})
+    if is_dask(X):
+        raise DataError(
+            f"Expected rows in memory. Got a Dask {type(X).__name__} of {X.npartitions} "
+            "partitions. Take X.compute(); a long table with one row per event becomes rows with "
+            "nest_events(X), partition by partition."
+        )
     raise _not_accepted(type(X).__name__)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tawt_sklearn import TripletSequencer, iter_parquet, nest_events
+from tawt_sklearn import TripletSequencer, as_events, iter_parquet, nest_events
 from tawt_sklearn.events import EventsDtype
 from tawt_sklearn.exceptions import DataError, DataWarning
 
@@ -295,3 +295,8 @@ def test_missing_times_are_told_when_a_partition_is_computed(long):
     lazy = nest_events(events, null_time="drop")
     with pytest.warns(DataWarning, match="1 event without a time"):
         assert lazy["events"].map_partitions(lambda c: c.events.lengths.sum()).compute().sum()
+
+
+def test_rows_in_memory_are_asked_for_with_what_to_do(long):
+    with pytest.raises(DataError, match=r"Dask DataFrame of 2 partitions.*nest_events"):
+        as_events(dd.from_pandas(long, npartitions=2))
