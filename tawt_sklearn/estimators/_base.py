@@ -52,6 +52,7 @@ from tawt_sklearn.estimators._settings import (
     rows_at_once,
 )
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
+from tawt_sklearn.estimators._together import fitted_together, require_same
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.steps import StepTarget, labelled, natural
@@ -61,6 +62,7 @@ from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.distributed import SavedOnce, joined, shown_once
 from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.processes import Processes
 from tawt_sklearn.training.trainer import Beginning, Recipe
 
 EARLY_STOPPING_FLOOR = 10_000
@@ -84,6 +86,15 @@ class Ready:
     target: Target
     data: RowDataset
     pretrained: Pretrained | Continued | None = None
+
+    def require_same(self, processes: Processes) -> None:
+        """Of several processes that train together all must have learned the same."""
+        require_same(
+            processes,
+            rows=self.data.content(),
+            labels=self.target,
+            vocabulary_or_scaling=self.preparation,
+        )
 
 
 class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator):
@@ -205,12 +216,13 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
             best so far.
         """
         tasks = begin_tasks(self, self.n_ensemble)
-        with restored_on_failure(self), shown_once():
+        with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
             check_settings(self)
             device = resolve_device(self.device)
             going_on = self.warm_start and hasattr(self, "nets_")
             ready = self._make_ready(X, y, sample_weight, going_on=going_on)
             held_out = self._validation_data(X_val, y_val, ready)
+            ready.require_same(processes)
             done = self.n_iter_ if going_on else 0
             plan = self._plan(ready, device, has_validation=held_out is not None, done=done)
             plan = replace(plan, checkpoint_dir=checkpoint_folder(self.checkpoint_dir))
@@ -242,7 +254,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, target: Target | None) -> Self:
         """One pass over some rows, with what is known from earlier ones."""
-        with restored_on_failure(self), shown_once():
+        with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
@@ -252,6 +264,7 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
                     "is solved from all labels at once: call fit with all of them."
                 )
             ready = self._make_ready(X, y, sample_weight, going_on=going_on, target=target)
+            ready.require_same(processes)
             plan = self._plan(ready, device, has_validation=False)
             recipe = replace(plan.recipe, max_epochs=1, min_steps=0, n_average=1, incremental=True)
             done = self.n_iter_ if going_on else 0
@@ -472,7 +485,8 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
         if turn and isinstance(self.random_state, Integral):
             random = np.random.RandomState([int(self.random_state), turn])
         device = resolve_device(self.device)
-        return joined(device).told(random.randint(2**31 - 1, size=n_members).tolist())
+        seeds = random.randint(2**31 - 1, size=n_members).tolist()
+        return joined(device).told(seeds, "the seeds of the members")
 
     def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:
         """The members of the last fit as the starting points of this one."""

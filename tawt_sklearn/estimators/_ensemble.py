@@ -27,6 +27,7 @@ from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.distributed import joined
 from tawt_sklearn.training.net import EventNet, decisions
+from tawt_sklearn.training.processes import AllInterruptedError, OtherStoppedError
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train, untrained
 
@@ -137,9 +138,10 @@ class Ensemble:
         for done, job in enumerate(jobs):
             try:
                 net = self._train_member(data, held_out, *job)
-            except KeyboardInterrupt:
-                if not done:
-                    raise  # nothing to keep yet
+            except (KeyboardInterrupt, OtherStoppedError) as error:
+                known = isinstance(error, AllInterruptedError | OtherStoppedError)
+                if not done or not (known or joined(self.device).number == 1):
+                    raise  # nothing to keep yet, or the other processes go on
                 warn_interrupted(f"{done} of {len(jobs)} members, which are complete")
                 return
             yield net

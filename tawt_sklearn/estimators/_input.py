@@ -230,6 +230,7 @@ def read_weights(sample_weight: Any, X: Any, n_rows: int) -> NDArray[np.float64]
     """
     if sample_weight is None:
         return np.ones(n_rows)
+    refuse_dask(sample_weight)
     check_index(sample_weight, X, "sample_weight")
     rows = np.empty((n_rows, 0))  # what the check compares the number of weights with
     weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)

@@ -85,7 +85,7 @@ def pretrain(
     random = check_random_state(encoder.random_state)
     if turn and isinstance(encoder.random_state, Integral):
         random = np.random.RandomState([int(encoder.random_state), turn])
-    seed = processes.told(int(random.randint(2**31 - 1)))
+    seed = processes.told(int(random.randint(2**31 - 1)), "the seed")
     folder = checkpoint_folder(encoder.checkpoint_dir)
     checkpoint = None
     n_threads = threads(encoder.n_jobs)  # how sums are split is part of the result

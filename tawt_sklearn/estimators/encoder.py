@@ -29,6 +29,7 @@ from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
 from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, rows_at_once
+from tawt_sklearn.estimators._together import fitted_together, require_same
 from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
@@ -343,9 +344,10 @@ class TimeAwareEncoder(
         TrainingWarning
             Ctrl-C ended training after the first epoch.  The encoder is fitted as far as it came.
         """
-        with restored_on_failure(self), shown_once():
+        with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
             objectives, device = self._checked()
             preparation, data = self._read(X)
+            require_same(processes, rows=data.content(), vocabulary_or_scaling=preparation)
             held_out = None
             if X_val is not None:
                 held_out = preparation.dataset(read_rows(self, X_val, preparation)[0])
@@ -370,11 +372,12 @@ class TimeAwareEncoder(
         -------
         self
         """
-        with restored_on_failure(self), shown_once():
+        with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
             objectives, device = self._checked()
             recipe = replace(recipe_of(self), max_epochs=1, min_steps=0, incremental=True)
             if not hasattr(self, "net_"):
                 preparation, data = self._read(X)
+                require_same(processes, rows=data.content(), vocabulary_or_scaling=preparation)
                 model = self._model(preparation, objectives)
                 net = pretrain(self, model, data, None, device, recipe)
                 self._remember(net, preparation, device)
@@ -384,6 +387,7 @@ class TimeAwareEncoder(
             model = self._known_model(objectives)
             data = preparation.dataset(read_rows(self, X, preparation)[0])
             data = data.subset(data.canonical_order())
+            require_same(processes, rows=data.content(), vocabulary_or_scaling=preparation)
             beginning = Beginning.after(self.net_)
             turn = self.n_iter_ + 1
             net = pretrain(self, model, data, None, device, recipe, beginning, turn)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.events._answers import with_index
 from tawt_sklearn.events._dask import is_dask, register_if_loaded
+from tawt_sklearn.events.tables import library_of
 from tawt_sklearn.exceptions import DataError
 
 Class = TypeVar("Class", bound=type)
@@ -83,7 +84,7 @@ def refuse_dask(data: Any, estimator: Any = None) -> None:
     ------
     DataError
     """
-    if not is_dask(data):
+    if library_of(data) != "dask":
         return
     remedy = (
         "Compute what memory holds: .compute(), or a sample of the rows, "
@@ -96,6 +97,6 @@ def refuse_dask(data: Any, estimator: Any = None) -> None:
             f"rows = part.compute(); model.partial_fit(rows{labels})"
         )
     raise DataError(
-        f"Expected data in memory. Got a Dask {type(data).__name__} of {data.npartitions} "
-        f"partitions. {remedy}."
+        f"Expected data in memory. Got a Dask {type(data).__name__} of "
+        f"{getattr(data, 'npartitions', 1)} partitions. {remedy}."
     )

@@ -126,14 +126,15 @@ def attend_with_decay(
     rate : (H,)
     gap : (B, P, P)
         Has no gradient.
-    padding : (B, 1, 1, P), optional
-        Added to the scores: 0, or -inf where a token is none.
+    padding : (B, 1, 1, P) or (B, 1, P, P), optional
+        Added to the scores: 0, or -inf where a token is none, or is none for another one.
 
     Returns
     -------
     (B, P, D) tensor
     """
-    if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
+    by_token = padding is None or padding.shape[2] == 1
+    if by_token and qkv.device.type == "cpu" and not torch.compiler.is_compiling():
         return DecayedAttention.apply(qkv, rate, gap, padding, n_heads)
     B, P, _ = qkv.shape
     q, k, v = qkv.view(B, P, 3, n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)

@@ -14,7 +14,7 @@ from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.pooling import Pooling
 from tawt_sklearn.nn.space import Space
-from tawt_sklearn.objectives.contrastive import Contrastive
+from tawt_sklearn.objectives.contrastive import Contrastive, ContrastiveTask
 from tawt_sklearn.objectives.forecast import Forecast
 from tawt_sklearn.objectives.masked import MaskedReconstruction
 
@@ -161,6 +161,11 @@ class Pretrainer(nn.Module):
         )
         self.weights = {one.name: weight for one, weight in objectives}
         self.coordinates = self.pooling.coordinates(scaling)
+
+    @property
+    def only_compares(self) -> bool:
+        """Whether all objectives compare rows with each other, and one row says nothing."""
+        return all(isinstance(task, ContrastiveTask) for task in self.tasks.values())
 
     @property
     def narrow(self) -> Pooling:

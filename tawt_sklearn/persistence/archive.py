@@ -85,7 +85,15 @@ def replacing(path: Location) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(os.path.expanduser(path)))
     _check_target(target)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    file = open(temporary, "x+b")
+    try:
+        file = open(temporary, "x+b")
+    except OSError as error:  # which names a file that nobody has asked for
+        raise type(error)(
+            error.errno,
+            f"Expected a folder to write {target.name!r} to. Got one that takes no new files "
+            f"({error.strerror})",
+            str(target.parent),
+        ) from error
     try:
         with file:
             yield file

@@ -65,17 +65,25 @@ def format_of(path: Location, format: str | None) -> Format:
     ValueError
         An unknown format, or a suffix that says nothing.
     """
-    if format in get_args(Format):
-        return format  # type: ignore[return-value]
-    if format is not None:
+    if format is not None and format not in get_args(Format):
         raise ValueError(f'Expected format to be "onnx", "torch_export" or None. Got {format!r}.')
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"Expected a path. Got {path!r}.")
     suffix = Path(os.fspath(path)).suffix.lower()
-    if suffix not in SUFFIXES:
+    told = SUFFIXES.get(suffix)
+    if format is not None:
+        if told not in (None, format):
+            raise ValueError(
+                f"Expected path and format to say the same. Got {os.fspath(path)!r} and "
+                f"format={format!r}. Leave the format out, or take another suffix."
+            )
+        return format  # type: ignore[return-value]
+    if told is None:
         raise ValueError(
             f"Expected a path that ends with .onnx or .pt2, or a format. Got {os.fspath(path)!r} "
             'without one. Pass format="onnx" or format="torch_export".'
         )
-    return SUFFIXES[suffix]
+    return told
 
 
 def require_packages(format: Format) -> None:

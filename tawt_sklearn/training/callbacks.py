@@ -123,7 +123,7 @@ class FollowFirst(Callback):
     """
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        (epoch,) = net.processes.told(plain_epochs([net.history[-1]]))
+        (epoch,) = net.processes.told(plain_epochs([net.history[-1]]), "an epoch")
         for name, value in epoch.items():
             if name != "batches":
                 net.history.record(name, value)

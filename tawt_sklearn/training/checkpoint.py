@@ -74,7 +74,7 @@ class Checkpoint(Callback):
         random = {"cpu": torch.get_rng_state(), "rows": self.generator.get_state()}
         if net.module_device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(net.module_device)
-        random, *others = net.processes.gathered(random)
+        random, *others = net.processes.gathered(random, "states of random generators")
         if not net.processes.is_first:
             return
         state = {

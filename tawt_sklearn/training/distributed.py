@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from tawt_sklearn.exceptions import DataWarning, DeviceError, TrainingWarning
+from tawt_sklearn.exceptions import DataWarning, DeviceError, TrainingError, TrainingWarning
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.training.processes import Processes, Several, connection_lost, waiting_time
 
@@ -42,7 +42,7 @@ def joined(device: torch.device) -> Processes:
     _check_device(device)
     if not dist.is_initialized():
         _begin(device)
-    if _several is None or _several.world is not dist.group.WORLD:
+    if _several is None or not _several.is_current:
         _several = Several()
     return _several
 
@@ -58,7 +58,8 @@ def launched() -> bool:
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size() > 1
     number = os.environ.get("WORLD_SIZE", "1")
-    return "RANK" in os.environ and number.isdecimal() and int(number) > 1
+    is_launched = os.environ.get("RANK", "").isdecimal() and number.isdecimal()
+    return is_launched and int(number) > 1
 
 
 def rank_here() -> int:
@@ -102,6 +103,13 @@ def _begin(device: torch.device) -> None:
             dist.init_process_group("gloo" if device.type == "cpu" else "nccl", timeout=waiting)
     except RuntimeError as error:
         raise connection_lost(int(number), "the beginning", str(error)) from error
+    except ValueError as error:
+        raise TrainingError(
+            f"Expected a launcher to say how {number} processes find each other (MASTER_ADDR, "
+            f"MASTER_PORT). Got: {str(error).splitlines()[0]} Start the script with torchrun or "
+            "accelerate launch, or unset RANK and WORLD_SIZE, which may be those of a cluster's "
+            "job, to train in one process."
+        ) from error
     atexit.register(_leave)
 
 

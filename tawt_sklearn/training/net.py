@@ -35,6 +35,7 @@ from tawt_sklearn.training.processes import (
     GOING,
     INTERRUPTED,
     STOPPED,
+    AllInterruptedError,
     OtherStoppedError,
     Processes,
 )
@@ -162,10 +163,11 @@ class EventNet(NeuralNet):
             self.history.pop()
         self.notify("on_train_end", X=data, y=None)
         if self.cut_short_ and self.processes.number > 1:  # some may have come farther than others
-            self.history_ = History(self.processes.told(plain_epochs(self.history)))
+            self.history_ = History(self.processes.told(plain_epochs(self.history), "the epochs"))
             self.processes.align(self.module_)
         if not len(self.history):
-            raise KeyboardInterrupt("Training was ended before the end of the first epoch.")
+            kind = KeyboardInterrupt if self.processes.number == 1 else AllInterruptedError
+            raise kind("Training was ended before the end of the first epoch.")
         for epoch in self.history:
             epoch["batches"] = []  # one entry for each step would travel inside every pickle
         return self

@@ -9,20 +9,23 @@ parameters.
 
 Every exchange begins with a *hello*, a few integers of which each process learns the largest: a
 process that has stopped or failed says so at the next one, and all leave together.  A hello always
-goes between CPUs (gloo), which notice at once when a process is gone.
+goes between CPUs (gloo), which notice at once when a process is gone.  Ctrl-C waits for the next
+hello, too: a terminal sends it to all processes, but never at the same place of the run.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +35,6 @@ from torch import Tensor, nn
 from tawt_sklearn.exceptions import TrainingError
 from tawt_sklearn.training.seeding import seed_torch
 
-P = ParamSpec("P")
 Value = TypeVar("Value")
 
 GOING, STOPPED, INTERRUPTED, FAILED = range(4)
@@ -45,28 +47,11 @@ TIMEOUT = 600.0
 """Where it is not set.  A process that has ended is noticed at once; this is for one that hangs,
 or a machine that has lost its power."""
 
+SAME_PRESS = 3.0
+"""Seconds.  A terminal and a launcher both send Ctrl-C to each process."""
+
 BUCKET = 2**24
 """Numbers that are summed at once; bounds the memory that their copies take."""
-
-
-def in_one_go(exchange: Callable[P, Value]) -> Callable[P, Value]:
-    """Ctrl-C waits until an exchange is complete, so that no process misses half of one."""
-
-    @wraps(exchange)
-    def whole(*args: P.args, **kwargs: P.kwargs) -> Value:
-        usual = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or not callable(usual):
-            return exchange(*args, **kwargs)
-        pressed: list[tuple[Any, Any]] = []
-        signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
-        try:
-            return exchange(*args, **kwargs)
-        finally:
-            signal.signal(signal.SIGINT, usual)
-            if pressed:
-                usual(*pressed[-1])
-
-    return whole
 
 
 class OtherStoppedError(TrainingError):
@@ -75,6 +60,10 @@ class OtherStoppedError(TrainingError):
     def __init__(self, state: int) -> None:
         super().__init__("Another process of this job has stopped training.")
         self.state = state
+
+
+class AllInterruptedError(KeyboardInterrupt):
+    """Ctrl-C in some process, of which all know."""
 
 
 class OtherFailedError(TrainingError):
@@ -121,15 +110,15 @@ class Processes:
         """Say that this process has stopped.  -> the worst that any of them says."""
         return state
 
-    def told(self, value: Value) -> Value:
-        """What the first process has here."""
+    def told(self, value: Value, what: str) -> Value:
+        """What the first process has here; ``what`` that is, the same words in all processes."""
         return value
 
-    def first(self, work: Callable[[], Value]) -> Value:
+    def first(self, work: Callable[[], Value], what: str) -> Value:
         """What ``work`` gives the first process, which alone does it."""
         return work()
 
-    def gathered(self, value: Value) -> list[Value]:
+    def gathered(self, value: Value, what: str) -> list[Value]:
         """What each process has here."""
         return [value]
 
@@ -154,7 +143,17 @@ class Processes:
         """From here on, draw other random numbers than the other processes."""
 
     def together(self) -> AbstractContextManager[None]:
-        """Inside, an exception in one process ends all of them."""
+        """Inside, an exception in one process ends all of them, and so does Ctrl-C.
+
+        What is called inside may enter it again, to no effect.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            In all processes, where nothing inside has made something of it.
+        TrainingError
+            Another thread of this process is inside.
+        """
         return nullcontext()
 
     def __reduce__(self) -> Any:
@@ -166,14 +165,28 @@ class Several(Processes):
 
     def __init__(self) -> None:
         self.rank, self.number = dist.get_rank(), dist.get_world_size()
-        self.world = dist.group.WORLD
         self.lost = False
-        with self._exchange("beginning"):
-            self._control = dist.new_group(backend="gloo", timeout=waiting_time())
+        self._fitting, self._depth = threading.RLock(), 0
+        self._ctrl_c = CtrlC()
+        with self._exchange("the beginning"):
+            control = dist.new_group(backend="gloo", timeout=waiting_time())
+        # torch holds them until they are destroyed, which must take their connections along.
+        self._world, self._own = weakref.ref(dist.group.WORLD), weakref.ref(control)
 
-    @in_one_go
+    @property
+    def is_current(self) -> bool:
+        """Whether these are still the processes that torch knows."""
+        return self._world() is not None and self._world() is dist.group.WORLD
+
+    @property
+    def _control(self) -> Any:
+        return self._own()
+
     def meet(self, where: str, key: int = 0, detail: int = 0) -> bool:
-        state, same_place, same_detail = self._hello(GOING, where, key, detail)
+        state = INTERRUPTED if self._ctrl_c.waiting else GOING
+        state, same_place, same_detail = self._hello(state, where, key, detail)
+        if state == INTERRUPTED:
+            self._ctrl_c.done()
         if state != GOING:
             raise OtherStoppedError(state)
         if not same_place:
@@ -184,30 +197,28 @@ class Several(Processes):
             )
         return same_detail
 
-    @in_one_go
     def stop(self, state: int) -> int:
+        if state == INTERRUPTED:
+            self._ctrl_c.done()
         return self._hello(state)[0]
 
-    @in_one_go
-    def told(self, value: Value) -> Value:
-        self.meet("a value of the first process")
+    def told(self, value: Value, what: str) -> Value:
+        self.meet(what)
         box = [value if self.is_first else None]
-        with self._exchange("a value of the first process"):
+        with self._exchange(what):
             dist.broadcast_object_list(box, src=0, group=self._control)
         return box[0]  # type: ignore[return-value]
 
-    def first(self, work: Callable[[], Value]) -> Value:
-        return self.told(work() if self.is_first else None)  # type: ignore[return-value]
+    def first(self, work: Callable[[], Value], what: str) -> Value:
+        return self.told(work() if self.is_first else None, what)  # type: ignore[return-value]
 
-    @in_one_go
-    def gathered(self, value: Value) -> list[Value]:
-        self.meet("values of all processes")
+    def gathered(self, value: Value, what: str) -> list[Value]:
+        self.meet(what)
         box: list[Any] = [None] * self.number
-        with self._exchange("values of all processes"):
+        with self._exchange(what):
             dist.all_gather_object(box, value, group=self._control)
         return box
 
-    @in_one_go
     def add_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor, key: int) -> Tensor:
         where = "a training step"
         has = np.array([parameter.grad is not None for parameter in parameters])
@@ -228,13 +239,16 @@ class Several(Processes):
 
     def totals(self, sums: dict[str, Any]) -> dict[str, Any]:
         added: dict[str, Any] = {}
-        for part in self.gathered({name: float(total) for name, total in sums.items()}):
+        own = {name: float(total) for name, total in sums.items()}
+        for part in self.gathered(own, "sums over an epoch"):
             for name, total in part.items():
                 added[name] = added.get(name, 0.0) + total
         return added
 
     def align(self, module: nn.Module) -> None:
-        state = self.first(lambda: {n: t.detach().cpu() for n, t in module.state_dict().items()})
+        state = self.first(
+            lambda: {n: t.detach().cpu() for n, t in module.state_dict().items()}, "the weights"
+        )
         if not self.is_first:
             module.load_state_dict(state)
 
@@ -245,14 +259,34 @@ class Several(Processes):
 
     @contextmanager
     def together(self) -> Iterator[None]:
+        if not self._fitting.acquire(blocking=False):
+            raise TrainingError(
+                f"Expected one fit at a time where {self.number} processes train together. Got a "
+                "second one in another thread. Fit one after the other (n_jobs=1), or in worker "
+                'processes (joblib.parallel_config("loky")), which train on their own.'
+            )
+        self._depth += 1
         try:
-            yield
-        except OtherFailedError:
+            if self._depth > 1:
+                yield
+                return
+            with self._ctrl_c.held():
+                yield
+                self.meet("the end of a fit")
+        except (OtherFailedError, AllInterruptedError):
+            raise
+        except OtherStoppedError as other:  # said to all, so all are here
+            if self._depth == 1 and other.state == INTERRUPTED:
+                raise AllInterruptedError from other
             raise
         except BaseException:
-            with suppress(TrainingError):
-                self._hello(FAILED)
+            if self._depth == 1:
+                with suppress(TrainingError):
+                    self._hello(FAILED)
             raise
+        finally:
+            self._depth -= 1
+            self._fitting.release()
 
     def _hello(
         self, state: int, where: str = "a hello", key: int = 0, detail: int = 0
@@ -297,6 +331,47 @@ class Several(Processes):
         except BaseException:
             self.lost = True
             raise
+
+
+class CtrlC:
+    """Ctrl-C that waits until all processes can be told of it.
+
+    Attributes
+    ----------
+    waiting : bool
+        Whether it was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = False
+        self._since = -math.inf
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside it waits; pressed once more, :data:`SAME_PRESS` later, it interrupts at once."""
+        usual = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(usual):
+            yield
+            return
+
+        def press(number: int, frame: Any) -> None:
+            now = time.monotonic()
+            if now - self._since < SAME_PRESS:
+                return
+            if self.waiting:
+                usual(number, frame)
+            self.waiting, self._since = True, now
+
+        self.waiting, self._since = False, -math.inf
+        signal.signal(signal.SIGINT, press)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+
+    def done(self) -> None:
+        """All have been told; what comes at once is the same press, sent to this process, too."""
+        self.waiting, self._since = False, time.monotonic()
 
 
 def waiting_time() -> timedelta:

@@ -213,12 +213,18 @@ def train(
         _require_same_data(processes, data, held_out)
         net = net_type(make_module, criterion, **settings).initialize()
         net.processes = processes
+        if getattr(net.module_, "only_compares", False):
+            _require_pairs(batch_size, n_parts * processes.number, len(data))
         if beginning is not None:
-            beginning = replace(beginning, weights=processes.told(beginning.weights))
+            beginning = replace(
+                beginning, weights=processes.told(beginning.weights, "the first weights")
+            )
             _begin_at(net, beginning)
         processes.align(net.module_)
         processes.part_ways(seed, device)
-        state = None if writer is None else processes.first(lambda: writer.read(recipe.callbacks))
+        state = None
+        if writer is not None:
+            state = processes.first(lambda: writer.read(recipe.callbacks), "the checkpoint")
         if writer is None or state is None:
             net.run(data)
         elif state["finished"]:
@@ -248,6 +254,22 @@ def _begin_at(net: EventNet, beginning: Beginning) -> None:
         net.optimizer_.load_state_dict({"state": beginning.optimizer, "param_groups": groups})
     if beginning.scaler and net.scaler_ is not None:
         net.scaler_.load_state_dict(beginning.scaler)
+
+
+def _require_pairs(batch_size: int, n_parts: int, n_rows: int) -> None:
+    """Rows that are compared with each other must come in twos at least.
+
+    Raises
+    ------
+    DataError
+    """
+    if batch_size // n_parts < 2:
+        parts = f" in {n_parts} parts (accumulate_steps, processes)" if n_parts > 1 else ""
+        raise DataError(
+            "Expected at least 2 rows at a time where the objective only compares rows with each "
+            f"other. Got batches of {batch_size}{parts} from {n_rows} rows; a batch has at most a "
+            'quarter of them. Give more rows, raise batch_size, or add objective="masked".'
+        )
 
 
 def _require_same_data(processes: Processes, *data: RowDataset | None) -> None:

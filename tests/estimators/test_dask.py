@@ -195,6 +195,10 @@ def test_learning_asks_for_data_in_memory(X, y, clf, encoder, lazy):
         TripletSequencer().fit_transform(lazy)
     with pytest.raises(DataError, match="Got a Dask Series"):
         clf.fit(X, dd.from_pandas(y, npartitions=2))
+    with pytest.raises(DataError, match="Got a Dask Series"):
+        clf.fit(X, y, sample_weight=dd.from_pandas(y + 1.0, npartitions=2))
+    with pytest.raises(DataError, match="Got a Dask Array"):
+        clf.fit(dask.array.ones((4, 2, 3)), y[:4])
 
 
 def test_scores_are_those_of_lazy_predictions(X, y, clf, lazy):

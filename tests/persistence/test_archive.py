@@ -198,3 +198,13 @@ def test_messages_name_the_file_once(path):
         read_archive(path)
     assert str(caught.value).count("estimator.tawt") == 1
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_folder_that_takes_no_files_is_named(path, monkeypatch):
+    def no_entry(name, mode):
+        raise PermissionError(13, "Permission denied", str(name))
+
+    monkeypatch.setattr(archive, "open", no_entry, raising=False)
+    with pytest.raises(PermissionError, match=r"takes no new files \(Permission denied\)") as told:
+        write_archive(path, {}, {})
+    assert told.value.filename == str(path.parent)

@@ -494,7 +494,10 @@ def test_the_format_is_known_by_name_or_by_suffix(exported, tmp_path):
         clf.export(tmp_path / "model.bin")
     assert export.format_of("model.PT2", None) == "torch_export"
     assert export.format_of("model.bin", "onnx") == "onnx"
-    assert export.format_of("model.onnx", "torch_export") == "torch_export"
+    with pytest.raises(ValueError, match="path and format to say the same"):
+        clf.export(tmp_path / "model.onnx", format="torch_export")
+    with pytest.raises(TypeError, match="Expected a path. Got None"):
+        clf.export(None, format="onnx")
 
 
 def test_a_path_that_there_cannot_be(exported, tmp_path):

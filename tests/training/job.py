@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,12 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegressor
+from tawt_sklearn import (
+    TimeAwareClassifier,
+    TimeAwareEncoder,
+    TimeAwareRegressor,
+    nest_events,
+)
 from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import TrainingWarning
 from tawt_sklearn.training.net import EventNet
@@ -202,8 +208,33 @@ def random_runs(folder: Path, rank: int) -> dict[str, Any]:
         "early": [digest(early), early.n_iter_],
         "warned": sorted({w.category.__name__ for w in caught if w.category is TrainingWarning}),
         "written": written(folder, rank, X, y, once),
-        "other rows": fail(lambda: TimeAwareClassifier(**ONE).fit(X.iloc[rank:], y[rank:])),
+        "odd": odd_ones_out(rank, X, y),
     }
+
+
+def odd_ones_out(rank: int, X: Any, y: np.ndarray) -> dict[str, str]:
+    """What is said where processes do not do the same, and that they can go on."""
+    odd = rank == 1
+
+    def fits(settings: dict[str, Any] | None = None, rows: Any = X, labels: Any = y) -> str:
+        return fail(lambda: TimeAwareClassifier(**ONE | (settings or {})).fit(rows, labels))
+
+    def scaled(factor: float) -> Any:
+        long = X["events"].events.to_long("subject_id").reset_index()
+        return nest_events(long.assign(value=long["value"] * factor))
+
+    said = {
+        "rows": fits(rows=X.iloc[rank:], labels=y[rank:]),
+        "units": fits(rows=scaled(1024.0 if odd else 1.0)),
+        "names": fits(labels=np.array(["a", "b"])[y] if odd else y),
+        "parameters": fits({"dropout": 0.6 if odd else 0.1}),
+        "architecture": fits({"d_model": 8 if odd else 16}),
+        "one refuses": fits(rows=3.0 if odd else X),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        beside = Stop(1, lambda: said.update({"beside": pool.submit(fits).result()}))
+        said["first"] = fits({"callbacks": [beside]})
+    return said
 
 
 def short_of_memory(rank: int) -> dict[str, Any]:

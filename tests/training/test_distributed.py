@@ -19,14 +19,15 @@ import pytest
 import torch
 
 from tawt_sklearn import TimeAwareClassifier
-from tawt_sklearn.exceptions import DeviceError
+from tawt_sklearn.exceptions import DeviceError, TrainingError
+from tawt_sklearn.training import processes
 from tawt_sklearn.training.distributed import joined, launched, rank_here
 from tawt_sklearn.training.processes import (
     INTERRUPTED,
     TIMEOUT,
     TIMEOUT_VARIABLE,
+    CtrlC,
     Several,
-    in_one_go,
     waiting_time,
 )
 from tawt_sklearn.training.shares import SharedRows
@@ -173,8 +174,20 @@ def test_an_error_in_one_process_ends_both(told):
     first, second = (answer["written"]["said"] for answer in told)
     assert second == "RuntimeError: crash"
     assert first.startswith("OtherFailedError") and "look for it in the output" in first
+
+
+def test_what_differs_between_processes_is_told_to_both(told):
     for answer in told:
-        assert "the same rows in all 2 processes" in answer["other rows"]
+        odd = answer["odd"]
+        assert "Got different rows" in odd["rows"]
+        assert "Got different vocabulary or scaling. Give the same rows" in odd["units"]
+        assert "Got different labels" in odd["names"]
+        assert "Got dropout: 0.1 or 0.6." in odd["parameters"]
+        assert "Got d_model: 16 or 8." in odd["architecture"]
+        assert "one fit at a time" in odd["beside"]
+        assert odd["first"] == "no error"  # the processes still go together
+    assert told[0]["odd"]["one refuses"].startswith("OtherFailedError")
+    assert told[1]["odd"]["one refuses"].startswith("ValueError: Expected 2D array")
 
 
 def test_a_killed_process_ends_the_other_with_a_clear_error(told):
@@ -234,10 +247,19 @@ def test_several_processes_need_accelerate(no_launcher, monkeypatch):
         joined(torch.device("mps"))
 
 
+def test_a_job_whose_processes_cannot_find_each_other(no_launcher, monkeypatch):
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="unset RANK and WORLD_SIZE"):
+        joined(CPU)
+
+
 @pytest.mark.parametrize(
     "variables",
     [
         {},
+        {"RANK": "first", "WORLD_SIZE": "2"},
         {"RANK": "0", "WORLD_SIZE": "1"},
         {"WORLD_SIZE": "2"},
         {"RANK": "0", "WORLD_SIZE": "many"},
@@ -279,17 +301,21 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_waits_for_the_end_of_an_exchange():
-    done = []
-
-    @in_one_go
-    def exchange():
+def test_ctrl_c_waits_until_all_can_be_told(monkeypatch):
+    ctrl_c = CtrlC()
+    with ctrl_c.held():
         signal.raise_signal(signal.SIGINT)
-        done.append("all of it")
-
+        assert ctrl_c.waiting
+        signal.raise_signal(signal.SIGINT)  # the launcher sends it, too
+        ctrl_c.done()
+        signal.raise_signal(signal.SIGINT)
+        assert not ctrl_c.waiting
+        monkeypatch.setattr(processes, "SAME_PRESS", 0.0)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):  # the user does not want to wait
+            signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        exchange()
-    assert done == ["all of it"]
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_pickled_net_is_alone():
