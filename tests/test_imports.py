@@ -19,6 +19,8 @@ BELOW = {
     "objectives": {"events", "tokens", "nn"},
     "training": {"events", "tokens", "nn", "objectives"},
     "estimators": {"events", "tokens", "nn", "objectives", "training"},
+    "synthesis": {"events", "tokens", "nn", "objectives", "training", "estimators"},
+    "evaluation": {"events", "tokens"},
     "inspection": {"events", "tokens", "nn", "objectives", "training", "estimators"},
     "datasets": {"events"},
     "persistence": set(),
