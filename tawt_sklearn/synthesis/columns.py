@@ -1,0 +1,78 @@
+"""Static columns and labels as words: one of a few levels, a number, or missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.synthesis.marginals import Marginal
+
+MOST_LEVELS = 32
+"""Numbers with more different values are drawn as numbers, not as levels."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of the column, which the drawn one gets.
+    levels : object array (L,)
+        Values that are drawn as they are.
+    marginal : Marginal, optional
+        Of all others, which are numbers.
+    """
+
+    dtype: Any
+    levels: NDArray
+    marginal: Marginal | None
+
+    @classmethod
+    def fit(cls, column: pd.Series, min_subjects: int, n_extreme: int) -> Column:
+        """Learn what there is; levels of fewer than ``min_subjects`` rows count as missing."""
+        dtype = column.dtype
+        is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+        present = column.dropna()
+        if pd.api.types.is_datetime64_any_dtype(dtype) or dtype.kind == "m":
+            raise DataError(
+                f"Expected static columns of numbers, categories or text. Got {column.name!r} of "
+                f"dtype {dtype}. Turn it into a number, such as days since an origin."
+            )
+        if is_number and present.nunique() > MOST_LEVELS:
+            numbers = present.to_numpy(np.float64)
+            if np.isinf(numbers).any():
+                raise DataError(f"Expected finite numbers in column {column.name!r}. Got infinity.")
+            return cls(dtype, np.empty(0, object), Marginal.fit(numbers, n_extreme))
+        counts = present.value_counts()
+        kept = counts.index[counts >= min_subjects]
+        levels = np.empty(len(kept), object)
+        levels[:] = sorted(kept, key=lambda level: (str(type(level)), level))
+        return cls(dtype, levels, None)
+
+    def read(self, column: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Level of each row, -1 for none, and its number, NaN for none."""
+        level = pd.Index(self.levels).get_indexer(column.astype(object))
+        number = np.full(len(column), np.nan)
+        if self.marginal is not None:
+            number = column.to_numpy(np.float64, na_value=np.nan)
+        return level, number
+
+    def written(
+        self, level: NDArray[np.int64], number: NDArray[np.float64], name: Any
+    ) -> pd.Series:
+        """The column again."""
+        values = np.full(len(level), None, object)
+        if self.marginal is not None:
+            values = pd.Series(number)
+            if pd.api.types.is_integer_dtype(self.dtype):
+                values = values.round()
+        else:
+            values[level >= 0] = self.levels[level[level >= 0]]
+        return pd.Series(values, dtype=object).astype(self.dtype).rename(name)

@@ -1,0 +1,160 @@
+"""Batches of histories, as the encoder sees them and as sentences for the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.synthesis.grammar import FARTHEST, Sentences, scores
+from tawt_sklearn.training.dataset import EventDataset, RowDataset
+
+
+@dataclass(frozen=True)
+class SentenceBatch:
+    """Sentences of ``B`` rows, padded at the end; all (B, T).
+
+    Attributes
+    ----------
+    filled : bool
+        Whether there is a word.
+    code, gap, symbol : int64
+    since : float
+        Time since the first event.
+    left : float
+        Share of the events that are still to come.
+    score : float
+        Normal score of the number, 0 for none; in the middle where several are as good.
+    low, high : float
+        Between which shares of its distribution the number lies.
+    last, last_number : int64
+        Places of the last word of the same code, and of the last one with a number; -1 for none.
+    """
+
+    filled: Tensor
+    code: Tensor
+    gap: Tensor
+    symbol: Tensor
+    since: Tensor
+    left: Tensor
+    score: Tensor
+    low: Tensor
+    high: Tensor
+    last: Tensor
+    last_number: Tensor
+
+
+WORD_FIELDS = ("code", "gap", "symbol", "since", "left", "score", "low", "high", "last")
+
+
+@dataclass(frozen=True)
+class SynthesisBatch:
+    """What is known of some rows, twice."""
+
+    events: EventBatch
+    words: SentenceBatch
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> SynthesisBatch:
+        moved = {}
+        for field in fields(self.words):
+            tensor: Tensor = getattr(self.words, field.name)
+            moved[field.name] = tensor.to(
+                device, dtype if tensor.is_floating_point() else tensor.dtype
+            )
+        return SynthesisBatch(self.events.to(device, dtype), SentenceBatch(**moved))
+
+    def part(self, first: int, last: int) -> SynthesisBatch:
+        """The rows from ``first`` to before ``last``."""
+        words = {f.name: getattr(self.words, f.name)[first:last] for f in fields(self.words)}
+        return SynthesisBatch(self.events.part(first, last), SentenceBatch(**words))
+
+    def size(self) -> str:
+        """How much it is, in words."""
+        return self.events.size()
+
+
+class SynthesisDataset(RowDataset):
+    """Rows as :class:`EventDataset` has them, and their sentences.
+
+    Parameters
+    ----------
+    rows : EventDataset
+    sentences : Sentences
+    """
+
+    def __init__(self, rows: EventDataset, sentences: Sentences) -> None:
+        self.rows, self.sentences = rows, sentences
+        self.target, self.weight = rows.target, rows.weight
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: NDArray[np.int64]) -> SynthesisBatch:
+        held = self.held
+        device = held["code"].device
+        offsets = self.sentences.offsets
+        first, length = offsets[rows], np.diff(offsets)[rows]
+        T = int(length.max(initial=1))
+        start, count = torch.from_numpy(np.stack([first, length])).to(device)
+        step = torch.arange(T, device=device)
+        filled = step < count.unsqueeze(1)  # (B, T)
+        place = start.unsqueeze(1) + torch.minimum(step, count.unsqueeze(1) - 1)
+        names = [field.name for field in fields(SentenceBatch) if field.name != "filled"]
+        words = {name: held[name][place] for name in names}
+        return SynthesisBatch(self.rows.batch(rows), SentenceBatch(filled, **words))
+
+    def flat(self) -> dict[str, Tensor]:
+        told = self.sentences
+        arrays = {
+            **{name: getattr(told, name) for name in ("code", "gap", "symbol")},
+            **{name: getattr(told, name) for name in ("since", "left", "low", "high")},
+            "last": told.last,
+            "last_number": told.last_number,
+            "score": np.where(told.high > 0, middle_scores(told.low, told.high), 0.0),
+        }
+        arrays["score"] = arrays["score"].astype(np.float32)
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+
+    def hold_on(self, device: torch.device) -> bool:
+        return self.rows.hold_on(device) and super().hold_on(device)
+
+    def sizes(self) -> NDArray[np.int64]:
+        return np.diff(self.sentences.offsets)
+
+    def times(self) -> NDArray[np.float64]:
+        return self.rows.times()
+
+    def canonical_order(self) -> NDArray[np.int64]:
+        return self.rows.canonical_order()
+
+    def content(self) -> list[Any]:
+        return [*self.rows.content(), *self.sentences.__dict__.values()]
+
+    def subset(self, rows: NDArray[np.int64]) -> Self:
+        offsets = self.sentences.offsets
+        length = np.diff(offsets)[rows]
+        borders = np.concatenate([[0], np.cumsum(length)])
+        place = np.arange(borders[-1]) + np.repeat(offsets[rows] - borders[:-1], length)
+        words = {
+            name: array[place] for name, array in vars(self.sentences).items() if name != "offsets"
+        }
+        return type(self)(self.rows.subset(rows), replace(self.sentences, offsets=borders, **words))
+
+
+def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:
+    """Normal scores in the middle of what a number covers of its distribution."""
+    return scores((low + high) / 2)
+
+
+def drawn_scores(low: Tensor, high: Tensor) -> Tensor:
+    """A normal score of each number, anywhere in what it covers: ties are spread evenly."""
+    share = low + (high - low) * torch.rand_like(low)
+    return torch.special.ndtri(share.double()).clamp(-FARTHEST, FARTHEST).to(low.dtype)

@@ -1,0 +1,531 @@
+"""Histories as sentences: what there is to choose, word after word, and the words of a data set.
+
+A sentence begins with what holds for the whole subject (when its history starts and how long it
+is, how many events it has, static columns, labels), goes on with its events in order of time, and
+ends with a word of its own.  Every word is a gap since the last one, a code, a symbol (nothing, a
+number, or one of the levels of the code) and, where the symbol says so, a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.synthesis.columns import MOST_LEVELS, Column
+from tawt_sklearn.synthesis.gaps import SAME, GapClasses
+from tawt_sklearn.synthesis.marginals import Marginal
+
+START, WINDOW, FIRST, LENGTH = "start", "window", "first", "length"
+"""Words about the whole history: its origin, its duration, when its first event is, how many."""
+
+NOTHING, NUMBER, LEVEL = 0, 1, 2
+"""Kinds of symbols."""
+
+MOST_LENGTHS = 64
+"""Classes of numbers of events."""
+
+FARTHEST = 4.0
+"""Normal scores are kept within this distance of 0."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The words of ``B`` sentences, flat.
+
+    Attributes
+    ----------
+    offsets : (B + 1,) int64
+    code, gap, symbol : (N,) int64
+        Extended code (prefix words and the end have codes, too), class of the gap, symbol.
+    since : (N,) float32
+        Time since the first event.
+    left : (N,) float32
+        Share of the events of the sentence that are still to come, after this word.
+    low, high : (N,) float32
+        Between which shares of its distribution a number lies; 0 where there is none.
+    last : (N,) int64
+        Place in the sentence of the last word of the same code, -1 for none.
+    last_number : (N,) int64
+        Of the last one with a number.
+    """
+
+    offsets: NDArray[np.int64]
+    code: NDArray[np.int64]
+    gap: NDArray[np.int64]
+    symbol: NDArray[np.int64]
+    since: NDArray[np.float32]
+    left: NDArray[np.float32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    last: NDArray[np.int64]
+    last_number: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What was learned of the words.
+
+    Attributes
+    ----------
+    n_codes : int
+        Codes of events; the end has the next id, prefix words those after it.
+    kept : (V,) int64
+        Id of each code in the events column.
+    repeats : (V,) bool
+        Whether a code may occur more than once at a time.
+    prefix : list of str or tuple
+        Names of the words before the events: :data:`START` and its like, ``("static", name)``,
+        ``("label", name)``.
+    columns : dict of Column
+        By the names of the prefix words that are columns.
+    gaps : GapClasses
+    marginals : dict of Marginal
+        By extended code.
+    offsets : (n_words + 1,) int64
+        First symbol of each extended code.
+    kind : (n_symbols,) int64
+    level : (n_symbols,) float64
+        Number that a level of an event's code stands for, NaN where it stands for a text.
+    text : (n_symbols,) int64
+        Id of that text, -1 for none.
+    lengths : (L,) float64
+        Typical number of events of each class of lengths; the edges between them lie halfway.
+    horizon : float
+        Length of a typical history.
+    longest : int
+        Events of the longest history.
+    """
+
+    n_codes: int
+    kept: NDArray[np.int64]
+    repeats: NDArray[np.bool_]
+    prefix: list[Any]
+    columns: dict[Any, Column]
+    gaps: GapClasses
+    marginals: dict[int, Marginal]
+    offsets: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    level: NDArray[np.float64]
+    text: NDArray[np.int64]
+    lengths: NDArray[np.float64]
+    horizon: float
+    longest: int
+
+    @property
+    def n_words(self) -> int:
+        """Extended codes: those of events, the end, and the prefix."""
+        return self.n_codes + 1 + len(self.prefix)
+
+    @property
+    def end(self) -> int:
+        """The code of the last word."""
+        return self.n_codes
+
+    def word(self, name: Any) -> int:
+        """Extended code of a prefix word."""
+        return self.n_codes + 1 + self.prefix.index(name)
+
+    @classmethod
+    def fit(
+        cls,
+        events: EventsArray,
+        statics: pd.DataFrame,
+        labels: pd.DataFrame,
+        min_subjects: int,
+    ) -> Grammar:
+        """Learn from the events of B rows, their static columns and labels.
+
+        Parameters
+        ----------
+        min_subjects : int
+            What fewer rows have, codes of events and levels of static columns, is left out.
+        """
+        B, V = len(events), len(events.codes)
+        row = np.repeat(np.arange(B), np.diff(events.offsets))
+        known = events.code >= 0
+        pairs = np.unique(row[known] * V + events.code[known])
+        subjects = np.bincount(pairs % V, minlength=V) if V else np.zeros(0, np.int64)
+        kept = np.flatnonzero(subjects >= min_subjects)
+        history = Histories.of(events, kept)
+        prefix: list[Any] = [START]
+        if history.has_windows:
+            prefix.append(WINDOW)
+        prefix += [FIRST, LENGTH]
+        columns = {}
+        for kind, frame in (("static", statics), ("label", labels)):
+            least = min_subjects if kind == "static" else 1
+            for name in frame.columns:
+                columns[kind, name] = Column.fit(frame[name], least, min_subjects)
+                prefix.append((kind, name))
+        span = history.time[history.time > 0]
+        horizon = float(np.quantile(span, 0.99)) if len(span) else 1.0
+        table = _Symbols(len(kept), min_subjects)
+        order = np.argsort(history.code, kind="stable")
+        groups = np.split(order, np.searchsorted(history.code[order], np.arange(1, len(kept))))
+        for code, group in enumerate(groups):
+            table.add_code(code, history.value[group], history.text[group], history.row[group])
+        table.add(len(kept), has_nothing=True)  # the end
+        lengths = _typical_lengths(history.lengths)
+        whole = history.whole()
+        for code, name in enumerate(prefix, len(kept) + 1):
+            if name == LENGTH:
+                table.add(code, n_levels=len(lengths))
+            elif isinstance(name, tuple):
+                column = columns[name]
+                level, number = column.read((statics if name[0] == "static" else labels)[name[1]])
+                missing = bool(((level < 0) & np.isnan(number)).any())
+                table.add(code, missing, len(column.levels), column.marginal)
+            else:
+                table.add_number(code, whole[name])
+        return cls(
+            n_codes=len(kept),
+            kept=kept,
+            repeats=history.repeats(len(kept)),
+            prefix=prefix,
+            columns=columns,
+            gaps=GapClasses.fit(history.gap),
+            marginals=table.marginals,
+            offsets=np.concatenate([[0], np.cumsum(table.counts)]).astype(np.int64),
+            kind=np.concatenate(table.kinds).astype(np.int64),
+            level=np.concatenate(table.levels),
+            text=np.concatenate(table.texts).astype(np.int64),
+            lengths=lengths,
+            horizon=horizon,
+            longest=int(history.lengths.max(initial=0)),
+        )
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def read(
+        self, events: EventsArray, statics: pd.DataFrame, labels: pd.DataFrame | None
+    ) -> Sentences:
+        """The sentences of some rows; without labels their words are the first symbol there is."""
+        history = Histories.of(events, self.kept)
+        B, P, lengths = len(events), len(self.prefix), history.lengths
+        offsets = np.concatenate([[0], np.cumsum(lengths + P + 1)])
+        N = int(offsets[-1])
+        first = offsets[:-1]  # of each sentence
+        place = np.arange(len(history.code)) + np.repeat((P + 1) * np.arange(B) + P, lengths)
+        code = np.full(N, self.end, np.int64)
+        gap = np.full(N, SAME, np.int64)
+        symbol = np.repeat(self.offsets[self.end], N)
+        low, high = np.zeros(N, np.float32), np.zeros(N, np.float32)
+        since = np.zeros(N, np.float32)
+        code[place], gap[place] = history.code, self.gaps.of(history.gap)
+        since[place] = history.time
+        ends = offsets[1:] - 1
+        since[ends] = np.where(lengths > 0, since[np.maximum(ends - 1, 0)], 0.0)
+        self._read_values(place, history, symbol, low, high)
+        whole = history.whole()
+        for k, name in enumerate(self.prefix):
+            word, at = self.n_codes + 1 + k, first + k
+            code[at] = word
+            if name == LENGTH:
+                symbol[at] = self.offsets[word] + self.length_class(lengths)
+                continue
+            if isinstance(name, tuple):
+                column = self.columns[name]
+                frame = statics if name[0] == "static" else labels
+                if frame is None:
+                    symbol[at] = self.offsets[word]
+                    continue
+                level, number = column.read(frame[name[1]])
+            else:
+                level, number = self._level_of(word, whole[name]), whole[name]
+            self._read_whole(word, at, level, number, symbol, low, high)
+        position = np.arange(N) - np.repeat(first, np.diff(offsets)) - P + 1  # events so far
+        typical = self.lengths[self.length_class(lengths)].clip(min=1)  # all that sampling knows
+        total = np.repeat(typical, np.diff(offsets))
+        left = (1 - position / total).clip(0, 1).astype(np.float32)
+        row = np.repeat(np.arange(B), np.diff(offsets))
+        has_number = self.kind[symbol] == NUMBER
+        last, last_number = _last_of_same(row, code, has_number, offsets)
+        return Sentences(offsets, code, gap, symbol, since, left, low, high, last, last_number)
+
+    def length_class(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class of each number of events."""
+        middle = (self.lengths[1:] + self.lengths[:-1]) / 2
+        return np.searchsorted(middle, lengths)
+
+    def _level_of(self, word: int, number: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Which of the levels of a code each number is, -1 for none of them."""
+        first, last = self.offsets[word : word + 2]
+        own = np.flatnonzero(self.kind[first:last] == LEVEL)
+        if not len(own):
+            return np.full(len(number), -1)
+        return pd.Index(self.level[first + own]).get_indexer(number)
+
+    def _read_whole(
+        self,
+        word: int,
+        at: NDArray[np.int64],
+        level: NDArray[np.int64],
+        number: NDArray[np.float64],
+        symbol: NDArray[np.int64],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+    ) -> None:
+        """Symbols and numbers of one prefix word of all rows."""
+        first, last = self.offsets[word : word + 2]
+        kinds = self.kind[first:last]
+        symbol[at] = first  # what was never seen becomes the first symbol there is
+        if (levels := np.flatnonzero(kinds == LEVEL)).size:
+            chosen = level >= 0
+            symbol[at[chosen]] = first + levels[0] + level[chosen]
+        if (numbers := np.flatnonzero(kinds == NUMBER)).size:
+            chosen = ~np.isnan(number)
+            symbol[at[chosen]] = first + numbers[0]
+            low[at[chosen]], high[at[chosen]] = self.marginals[word].bounds(number[chosen])
+
+    def _read_values(
+        self,
+        place: NDArray[np.int64],
+        history: Histories,
+        symbol: NDArray[np.int64],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+    ) -> None:
+        """Symbols and numbers of events, code by code."""
+        order = np.argsort(history.code, kind="stable")
+        borders = np.searchsorted(history.code[order], np.arange(self.n_codes + 1))
+        for code in range(self.n_codes):
+            group = order[borders[code] : borders[code + 1]]
+            first, last = self.offsets[code : code + 2]
+            kinds = self.kind[first:last]
+            found = np.zeros(len(group), np.int64)  # what was never seen: the first symbol
+            value, text = history.value[group], history.text[group]
+            if (levels := np.flatnonzero(kinds == LEVEL)).size:
+                texts = pd.Index(self.text[first + levels])
+                of_text = texts.get_indexer(text) if (text >= 0).any() else np.full(len(text), -1)
+                numbers = self.level[first + levels]
+                named = ~np.isnan(numbers)
+                of_number = np.full(len(value), -1)
+                if named.any():
+                    at = pd.Index(numbers[named]).get_indexer(value.astype(np.float64))
+                    of_number = np.where(at >= 0, np.flatnonzero(named)[at], -1)
+                of_number[np.isnan(value)] = -1
+                of_text[text < 0] = -1
+                chosen = np.where(of_text >= 0, of_text, of_number)
+                found = np.where(chosen >= 0, levels[chosen], found)
+            symbol[place[group]] = first + found
+            if (numbers := np.flatnonzero(kinds == NUMBER)).size:
+                is_number = ~np.isnan(value) & ((text < 0) | (self.kind[first + found] != LEVEL))
+                at = place[group[is_number]]
+                symbol[at] = first + numbers[0]
+                low[at], high[at] = self.marginals[code].bounds(value[is_number])
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def numbers(self, code: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers (n,) of extended codes from their shares of the distribution."""
+        found = np.full(len(code), np.nan)
+        order = np.argsort(code, kind="stable")
+        names, first = np.unique(code[order], return_index=True)
+        for word, group in zip(names, np.split(order, first[1:]), strict=True):
+            if int(word) in self.marginals:
+                found[group] = self.marginals[int(word)].value(score[group])
+        return found
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The events of the codes that are kept, in canonical order.
+
+    Attributes
+    ----------
+    row, code : (E,) int64
+    value : (E,) float32
+    text : (E,) int64
+    gap : (E,) float64
+        Since the event before; 0 for the first one.
+    time : (E,) float64
+        Since the first event of the row.
+    lengths : (B,) int64
+    start, window, first : (B,) float64
+        Origin, duration, and time from the origin to the first event; NaN where there is none.
+    """
+
+    row: NDArray[np.int64]
+    code: NDArray[np.int64]
+    value: NDArray[np.float32]
+    text: NDArray[np.int64]
+    gap: NDArray[np.float64]
+    time: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    start: NDArray[np.float64]
+    window: NDArray[np.float64]
+    first: NDArray[np.float64]
+    has_windows: bool
+
+    @classmethod
+    def of(cls, events: EventsArray, kept: NDArray[np.int64]) -> Histories:
+        """Sort events of one time by their code, so that they make a chain like all others."""
+        B = len(events)
+        id_of = np.full(len(events.codes) + 1, -1, np.int64)  # the last one is that of no code
+        id_of[kept] = np.arange(len(kept))
+        code = id_of[events.code]
+        row = np.repeat(np.arange(B), np.diff(events.offsets))
+        order = np.flatnonzero(code >= 0)
+        order = order[np.lexsort((code[order], events.time[order], row[order]))]
+        row, code, time = row[order], code[order], events.time[order]
+        lengths = np.bincount(row, minlength=B)
+        begins = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+        some = lengths > 0
+        first_time = np.full(B, np.nan)
+        first_time[some] = time[begins[some]]
+        last_time = np.full(B, np.nan)
+        last_time[some] = time[begins[some] + lengths[some] - 1]
+        text = np.full(len(order), -1) if events.text is None else events.text[order]
+        start = np.where(np.isnan(events.start), first_time, events.start)
+        window = events.end - start
+        gap = np.round(np.diff(time, prepend=time[:1]), 9)
+        gap[begins[some]] = 0.0
+        return cls(
+            row=row,
+            code=code,
+            value=events.value[order],
+            text=text.astype(np.int64),
+            gap=gap,
+            time=time - np.repeat(first_time, lengths),
+            lengths=lengths,
+            start=start,
+            window=window,
+            first=first_time - start,
+            # Else a history ends with its last event.
+            has_windows=bool(np.nanmax(np.abs(events.end - last_time)[some], initial=0.0) > 0),
+        )
+
+    def whole(self) -> dict[str, NDArray[np.float64]]:
+        """What prefix words say, by their names."""
+        return {START: self.start, WINDOW: self.window, FIRST: self.first}
+
+    def repeats(self, n_codes: int) -> NDArray[np.bool_]:
+        """Which codes occur more than once at a time."""
+        same = (np.diff(self.row) == 0) & (np.diff(self.code) == 0) & (self.gap[1:] == 0)
+        return np.bincount(self.code[1:][same], minlength=n_codes) > 0
+
+
+class _Symbols:
+    """Collects the symbols of one extended code after the other."""
+
+    def __init__(self, n_codes: int, min_subjects: int) -> None:
+        self.min_subjects = min_subjects
+        self.counts: list[int] = []
+        self.kinds: list[NDArray] = []
+        self.levels: list[NDArray] = []
+        self.texts: list[NDArray] = []
+        self.marginals: dict[int, Marginal] = {}
+
+    def add_code(
+        self, code: int, value: NDArray, text: NDArray[np.int64], row: NDArray[np.int64]
+    ) -> None:
+        """A code of events: few different numbers are levels, as texts are."""
+        named = text >= 0
+        texts = _common(text[named], row[named], self.min_subjects)
+        number = ~np.isnan(value) & ~named
+        values = value[number].astype(np.float64)
+        different = np.unique(values)
+        if len(different) <= MOST_LEVELS:
+            levels = _common(values, row[number], self.min_subjects)
+            marginal = None
+        else:
+            levels = np.empty(0)
+            marginal = Marginal.fit(values, self.min_subjects)
+        nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
+        nothing |= len(texts) < len(np.unique(text[named]))
+        nothing |= marginal is None and len(levels) < len(different)
+        self.add(code, nothing, 0, marginal)
+        n = len(texts) + len(levels)
+        self.counts[-1] += n
+        self.kinds.append(np.full(n, LEVEL))
+        self.levels.append(np.concatenate([np.full(len(texts), np.nan), levels]))
+        self.texts.append(np.concatenate([texts, np.full(len(levels), -1)]))
+
+    def add_number(self, code: int, number: NDArray[np.float64]) -> None:
+        """A prefix word that says a number."""
+        known = number[~np.isnan(number)]
+        different = np.unique(known)
+        has_nothing = len(known) < len(number) or not len(known)
+        if len(different) > MOST_LEVELS:
+            self.add(code, has_nothing, 0, Marginal.fit(known, self.min_subjects))
+            return
+        self.add(code, has_nothing, len(different))
+        if len(different):
+            self.levels[-1][-len(different) :] = different
+
+    def add(
+        self,
+        code: int,
+        has_nothing: bool = False,
+        n_levels: int = 0,
+        marginal: Marginal | None = None,
+    ) -> None:
+        """Nothing, a number, and levels, as far as there are any; at least one of them."""
+        has_nothing |= not (n_levels or marginal)
+        kinds = [NOTHING] * has_nothing + [NUMBER] * (marginal is not None) + [LEVEL] * n_levels
+        self.counts.append(len(kinds))
+        self.kinds.append(np.array(kinds))
+        self.levels.append(np.full(len(kinds), np.nan))
+        self.texts.append(np.full(len(kinds), -1))
+        if marginal is not None:
+            self.marginals[code] = marginal
+
+
+def _common(values: NDArray, row: NDArray[np.int64], least: int) -> NDArray:
+    """Values that at least so many rows have."""
+    names, place = np.unique(values, return_inverse=True)
+    if not len(names):
+        return names
+    pairs = np.unique(row * len(names) + place)
+    return names[np.bincount(pairs % len(names), minlength=len(names)) >= least]
+
+
+def _typical_lengths(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Numbers of events that stand for all of them."""
+    different = np.unique(lengths)
+    if len(different) <= MOST_LENGTHS:
+        return different.astype(np.float64)
+    share = (np.arange(MOST_LENGTHS) + 0.5) / MOST_LENGTHS
+    return np.unique(np.quantile(lengths, share, method="nearest")).astype(np.float64)
+
+
+def _last_of_same(
+    row: NDArray[np.int64],
+    code: NDArray[np.int64],
+    has_number: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the words of the same code before each one: of the last, and with a number."""
+    N = len(code)
+    order = np.lexsort((code, row))  # stable: by place within
+    same = np.zeros(N, bool)
+    same[1:] = (row[order][1:] == row[order][:-1]) & (code[order][1:] == code[order][:-1])
+    group = np.cumsum(~same) - 1
+    at = np.arange(N)
+    before = np.where(same, at - 1, -1)
+    # The last one with a number, carried forward within the group.
+    seen = np.where(has_number[order], at, -1)
+    carried = np.maximum.accumulate(seen)
+    begins = np.flatnonzero(~same)
+    carried = np.where(carried >= begins[group], carried, -1) if N else carried
+    numbered = np.where(same, np.concatenate([[-1], carried[:-1]]), -1)
+    start = offsets[row]
+    found = []
+    for sorted_place in (before, numbered):
+        place = np.full(N, -1, np.int64)
+        position = np.where(sorted_place >= 0, order[sorted_place], -1)
+        place[order] = np.where(sorted_place >= 0, position - start[order], -1)
+        found.append(place)
+    return found[0], found[1]
+
+
+def scores(share: NDArray) -> NDArray[np.float64]:
+    """Normal scores of shares, not farther out than :data:`FARTHEST`."""
+    with np.errstate(divide="ignore"):
+        return ndtri(np.asarray(share, np.float64)).clip(-FARTHEST, FARTHEST)

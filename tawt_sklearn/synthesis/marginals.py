@@ -1,0 +1,91 @@
+"""The distribution of the numbers of one code, as normal scores and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_STEPS = 512
+"""With up to this many different values the distribution is kept as it is, else as quantiles."""
+
+MOST_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Where values lie in their distribution, and what value lies where.
+
+    Attributes
+    ----------
+    values : (K,) float64
+        Different values, or quantiles, in rising order.
+    upper : (K,) float64
+        Share of the data at or below each.
+    steps : bool
+        Whether there is nothing between the values.
+    decimals : int or None
+        What values in between are rounded to; None for no rounding.
+    """
+
+    values: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    steps: bool
+    decimals: int | None
+
+    @classmethod
+    def fit(cls, sample: NDArray, n_extreme: int = 1) -> Marginal:
+        """Learn from finite numbers (n,), of which there is one at least.
+
+        Parameters
+        ----------
+        n_extreme : int
+            Values beyond the ``n_extreme``-th smallest and largest are taken for these, so that
+            the ends of the range are no single subject's.
+        """
+        ordered = np.sort(np.asarray(sample, np.float64))
+        n, k = len(ordered), min(n_extreme, (len(ordered) + 1) // 2)
+        ordered = ordered.clip(ordered[k - 1], ordered[n - k])
+        values, counts = np.unique(ordered, return_counts=True)
+        decimals = _decimals(values)
+        if len(values) <= MOST_STEPS:
+            return cls(values, np.cumsum(counts) / n, True, decimals)
+        upper = np.linspace(0, 1, MOST_STEPS + 1)
+        values = np.quantile(ordered, upper, method="inverted_cdf")
+        values, first = np.unique(values, return_index=True)
+        # Of equal quantiles the last one says how many lie at or below.
+        last = np.append(first[1:] - 1, MOST_STEPS)
+        return cls(values, upper[last], False, decimals)
+
+    def bounds(self, sample: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Shares of the data below, and at or below, each number (n,)."""
+        sample = np.asarray(sample, np.float64)
+        if not self.steps:
+            share = np.interp(sample, self.values, self.upper).astype(np.float32)
+            return share, share
+        at = np.searchsorted(self.values, sample, side="right")
+        below = np.searchsorted(self.values, sample, side="left")
+        upper = np.concatenate([[0.0], self.upper])
+        return upper[below].astype(np.float32), upper[at].astype(np.float32)
+
+    def value(self, share: NDArray) -> NDArray[np.float64]:
+        """The numbers (n,) that lie at some shares of the data."""
+        share = np.asarray(share, np.float64)
+        if self.steps:
+            at = np.searchsorted(self.upper, share, side="left")
+            return self.values[np.minimum(at, len(self.values) - 1)]
+        found = np.interp(share, self.upper, self.values)
+        return found if self.decimals is None else np.round(found, self.decimals)
+
+
+def _decimals(values: NDArray[np.float64]) -> int | None:
+    """Decimals that all values have, as far as single precision tells."""
+    size = np.abs(values).max(initial=0.0)
+    for decimals in range(MOST_DECIMALS + 1):
+        tolerance = max(1e-9, 2.0**-22 * size)
+        if tolerance > 0.1 * 10.0**-decimals:
+            return None
+        if np.abs(values - np.round(values, decimals)).max(initial=0.0) <= tolerance:
+            return decimals
+    return None

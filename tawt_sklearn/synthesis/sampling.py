@@ -1,0 +1,274 @@
+"""Writing sentences: all rows at once, word after word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tawt_sklearn.synthesis.decoder import (
+    Cache,
+    Decoder,
+    Memory,
+    Words,
+    log_normal_mixture,
+)
+from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, Grammar
+
+N_CANDIDATES = 24
+"""Latents that are drawn for each row of which something is given, to choose from."""
+
+FEWER = 0.75
+"""Rows that have ended leave once the others are a smaller share than this."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of ``B`` rows.
+
+    Attributes
+    ----------
+    prefix_symbol, prefix_share : (B, n_prefix)
+        Symbols of the words about the whole history, and where their numbers lie in their
+        distribution.
+    row, code, symbol : (E,) int64
+        Events, in the order of the rows and of time.
+    share : (E,) float64
+    time : (E,) float64
+        Since the first event of the row.
+    """
+
+    prefix_symbol: NDArray[np.int64]
+    prefix_share: NDArray[np.float64]
+    row: NDArray[np.int64]
+    code: NDArray[np.int64]
+    symbol: NDArray[np.int64]
+    share: NDArray[np.float64]
+    time: NDArray[np.float64]
+
+
+class Writer:
+    """Draws from a decoder.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    grammar : Grammar
+    generator : torch.Generator
+        All that is drawn comes from it.
+    """
+
+    def __init__(self, decoder: Decoder, grammar: Grammar, generator: torch.Generator) -> None:
+        self.decoder, self.grammar, self.generator = decoder, grammar, generator
+        self.device = decoder.begin.device
+        self.points = torch.from_numpy(grammar.gaps.points)
+        lengths = torch.from_numpy(grammar.lengths).to(self.device)
+        self.lengths = lengths.to(decoder.begin.dtype)
+
+    @torch.inference_mode()
+    def write(
+        self,
+        z: Callable[[int], Tensor],
+        n: int,
+        given: dict[int, tuple[Tensor, Tensor]],
+        progress: Callable[[int], Any],
+    ) -> Written:
+        """Sentences of ``n`` rows.
+
+        Parameters
+        ----------
+        z : callable
+            Number -> so many latents (number, d_latent).
+        given : dict
+            Prefix word, counted from 0 -> its symbol in each row, -1 where it is to be drawn, and
+            the normal score of its number.
+        progress : callable
+            Told how many rows have come to their end.
+        """
+        decoder, grammar = self.decoder, self.grammar
+        V = decoder.n_codes
+        latent, chosen = self._begin(z, n, given)
+        symbol, score = chosen  # (n, P)
+        state, cache, added, total = self._read_prefix(latent, symbol, score)
+        row = torch.arange(n, device=self.device)
+        width = self.decoder.begin.new_zeros
+        memory_symbol = torch.full((n, V + 1), decoder.symbols.number, device=self.device)
+        memory_score, memory_since = width(n, V + 1), width(n, V + 1)
+        memory_has = torch.zeros(n, V + 1, dtype=torch.bool, device=self.device)
+        last = torch.full((n,), V + 1, device=self.device)
+        time = torch.zeros(n, dtype=torch.float64, device=self.device)
+        alive = torch.ones(n, dtype=torch.bool, device=self.device)
+        told: list[tuple[Tensor, ...]] = []
+        for step in range(2 * grammar.longest + 2):
+            gap = self._draw(decoder.gap_scores(state))
+            if step == 0:
+                gap = torch.zeros_like(gap)
+            code = self._draw(decoder.code_scores(state, gap, last))
+            time = time + self._gap(gap)
+            since = time.to(state.dtype)
+            place = row_range(len(row), self.device), code
+            had = memory_symbol[place] < decoder.symbols.number
+            memory = Memory(
+                memory_symbol[place],
+                memory_score[place],
+                memory_has[place],
+                torch.where(had, since - memory_since[place], 0.0),
+            )
+            about = decoder.about(state, gap, code, memory)
+            drawn = self._symbol(about, code)
+            numeric = decoder.symbols.kind[drawn] == NUMBER
+            number = torch.where(numeric, self._number(about, code, memory), 0.0)
+            alive = alive & (code != V)
+            told.append(tuple(x[alive] for x in (row, code, drawn, number, time)))
+            n_alive = int(alive.sum())
+            if not n_alive:
+                break
+            memory_symbol[place], memory_since[place] = drawn, since
+            memory_score[place] = torch.where(numeric, number, memory_score[place])
+            memory_has[place] = memory_has[place] | numeric
+            last = code
+            if n_alive < FEWER * len(row):
+                progress(len(row) - n_alive)
+                kept = alive.nonzero().squeeze(1)
+                row, code, gap, drawn, number = (x[kept] for x in (row, code, gap, drawn, number))
+                since, last, time, alive = (x[kept] for x in (since, last, time, alive))
+                memory_symbol, memory_score = memory_symbol[kept], memory_score[kept]
+                memory_since, memory_has = memory_since[kept], memory_has[kept]
+                added, total = added[kept], total[kept]
+                cache.keep(kept)
+            left = (1 - (step + 1) / total.clamp(min=1)).clamp(0, 1)
+            words = Words(code, gap, drawn, number, since, left)
+            state = decoder.step(decoder.embed(words) + added, cache)
+        progress(int(alive.sum()) if len(told) else 0)
+        row, code, drawn, number, time = (
+            torch.cat(parts).cpu() for parts in zip(*told, strict=True)
+        )
+        order = torch.sort(row, stable=True).indices
+        row, code, drawn, number, time = (x[order] for x in (row, code, drawn, number, time))
+        share = torch.special.ndtr(number.double())
+        return Written(
+            symbol.cpu().numpy(),
+            torch.special.ndtr(score.double()).cpu().numpy(),
+            *(x.numpy() for x in (row, code, drawn, share, time)),
+        )
+
+    def _begin(
+        self, z: Callable[[int], Tensor], n: int, given: dict[int, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Latents, and the words about the whole history: symbols and scores (n, P).
+
+        Where some are given, latents are drawn for which these are likely: of several candidates,
+        with what else they say of the history, one by how likely they make what is given.
+        """
+        P = self.decoder.n_prefix
+        R = N_CANDIDATES if given else 1
+        latent = z(n * R)
+        cache = Cache(len(self.decoder.blocks))
+        to_latent = self.decoder.latent(latent)
+        state = self.decoder.step(self.decoder.begin + to_latent, cache)
+        weight = state.new_zeros(n * R)
+        symbols, scores = [], []
+        none = state.new_zeros(n * R)
+        zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
+        for k in range(P):
+            code = zero + self.decoder.n_codes + 1 + k
+            memory = Memory(
+                zero + self.decoder.symbols.number,
+                none,
+                torch.zeros_like(zero, dtype=torch.bool),
+                none,
+            )
+            about = self.decoder.about(state, zero, code, memory)
+            symbol, chance = self._symbol_and_chances(about, code)
+            score = self._number(about, code, memory)
+            if k in given:
+                asked, number = (x.repeat_interleave(R) for x in given[k])
+                forced = asked >= 0
+                symbol = torch.where(forced, asked, symbol)
+                score = torch.where(forced, number.to(score.dtype), score)
+                likely = chance(symbol)
+                numeric = self.decoder.symbols.kind[symbol] == NUMBER
+                normals = self.decoder.normals(about, code, memory)
+                likely = likely + torch.where(numeric, log_normal_mixture(score, normals), 0.0)
+                weight = weight + torch.where(forced, likely, 0.0)
+            score = torch.where(self.decoder.symbols.kind[symbol] == NUMBER, score, 0.0)
+            symbols.append(symbol)
+            scores.append(score)
+            if k + 1 < P:
+                words = Words(code, zero, symbol, score, none, none + 1)
+                state = self.decoder.step(self.decoder.embed(words) + to_latent, cache)
+        symbol, score = torch.stack(symbols, 1), torch.stack(scores, 1)
+        if R > 1:
+            best = self._draw(weight.view(n, R)) + R * row_range(n, self.device)
+            latent, symbol, score = latent[best], symbol[best], score[best]
+        return latent, (symbol, score)
+
+    def _read_prefix(
+        self, latent: Tensor, symbol: Tensor, score: Tensor
+    ) -> tuple[Tensor, Cache, Tensor, Tensor]:
+        """The state after the prefix, its cache, what every event sees, and the stated length."""
+        n, P = symbol.shape
+        decoder = self.decoder
+        zero = torch.zeros(n, P, dtype=torch.int64, device=self.device)
+        code = zero + decoder.n_codes + 1 + torch.arange(P, device=self.device)
+        none = score.new_zeros(n, P)
+        embedded = decoder.embed(Words(code, zero, symbol, score, none, none + 1))
+        subject = decoder.subject(embedded).squeeze(1)
+        to_latent = decoder.latent(latent)
+        cache = Cache(len(decoder.blocks))
+        state = decoder.step(decoder.begin + to_latent, cache)
+        for k in range(P):
+            more = subject if k == P - 1 else 0.0  # the last word is what the first event is after
+            state = decoder.step(embedded[:, k] + to_latent + more, cache)
+        word = self.grammar.prefix.index(LENGTH)
+        first = int(self.grammar.offsets[decoder.n_codes + 1 + word])
+        total = self.lengths[symbol[:, word] - first]
+        return state, cache, to_latent + subject, total
+
+    def _draw(self, scores: Tensor) -> Tensor:
+        """One of the columns of each row (N, K), by its score: the Gumbel trick."""
+        noise = torch.empty_like(scores).exponential_(generator=self.generator)
+        return (scores - noise.log()).argmax(-1)
+
+    def _gap(self, gap: Tensor) -> Tensor:
+        """A gap of each class (N,), float64."""
+        n_points = self.points.shape[1]
+        point = torch.randint(n_points, gap.shape, generator=self.generator, device=self.device)
+        return self.points.to(self.device)[gap, point]
+
+    def _symbol(self, about: Tensor, code: Tensor) -> Tensor:
+        return self._symbol_and_chances(about, code)[0]
+
+    def _symbol_and_chances(
+        self, about: Tensor, code: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """A symbol of each code (N,), and what tells the log-probability of one."""
+        first = self.decoder.symbols.offsets[code]
+        n_most = int((self.decoder.symbols.offsets[code + 1] - first).max())
+        scores, symbol, owner = self.decoder.symbol_scores(about, code)
+        table = scores.new_full((len(code), n_most), -torch.inf)
+        table[owner, symbol - first[owner]] = scores
+        chances = table.log_softmax(-1)
+        drawn = first + self._draw(table)
+
+        def chance(symbol: Tensor) -> Tensor:
+            return chances.gather(1, (symbol - first).unsqueeze(1)).squeeze(1)
+
+        return drawn, chance
+
+    def _number(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
+        """A normal score of each code (N,)."""
+        weight, mean, spread = self.decoder.normals(about, code, memory)
+        which = self._draw(weight).unsqueeze(1)
+        noise = torch.empty_like(mean[:, 0]).normal_(generator=self.generator)
+        drawn = mean.gather(1, which).squeeze(1) + noise * spread.gather(1, which).squeeze(1)
+        return drawn.clamp(-FARTHEST, FARTHEST)
+
+
+def row_range(n: int, device: torch.device) -> Tensor:
+    return torch.arange(n, device=device)

@@ -1,0 +1,125 @@
+"""One run of training of a synthesizer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+
+from tawt_sklearn.synthesis.data import SynthesisDataset
+from tawt_sklearn.synthesis.model import SPREAD, Posterior
+from tawt_sklearn.training.callbacks import TrainingStopped
+from tawt_sklearn.training.chunks import each
+from tawt_sklearn.training.net import in_order
+from tawt_sklearn.training.precision import usable_type
+from tawt_sklearn.training.pretraining import PretrainingNet
+
+ACTIVE = 0.01
+"""Of the variance of the means, and of the divergence in nats."""
+
+
+class SynthesisNet(PretrainingNet):
+    """A :class:`PretrainingNet` around a :class:`SequenceModel`."""
+
+    def prepare_for_prediction(self) -> SynthesisNet:
+        """Evaluation mode."""
+        self.module_.eval()
+        self._compute_in(usable_type(self.precision, self.module_device))
+        return self
+
+    def posteriors(self, dataset: SynthesisDataset) -> Posterior:
+        """Means and log-variances (n, d_latent) of all rows, in double precision on the CPU."""
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+
+        def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            events = dataset.rows.batch(rows).to(self.module_device, dtype)
+            return torch.stack(module.posterior(events), dim=1).double().cpu().numpy()
+
+        groups = self.chunks(dataset, by_size=True)
+        with torch.inference_mode():
+            parts = list(each(groups, ask, dataset.batch, self.module_device))
+        mean, log_variance = torch.from_numpy(in_order(parts)).unbind(1)
+        return Posterior(mean, log_variance)
+
+    @torch.no_grad()
+    def settle(self, dataset: SynthesisDataset) -> None:
+        """Normalise the means of the latent by these rows.
+
+        While training runs so do the statistics of its batches, and they are of other weights than
+        those that are kept in the end.
+        """
+        normalise = self.module_.normalise
+        normalise.reset_running_stats()
+        raw = self.posteriors(dataset).mean - self.module_.shift.double().cpu()
+        raw = raw / SPREAD * (1 + normalise.eps) ** 0.5
+        normalise.running_mean.copy_(raw.mean(0))
+        normalise.running_var.copy_(raw.var(0, correction=0).clamp(min=1e-6))
+
+    def log_likelihoods(
+        self, dataset: SynthesisDataset, z: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(n,) log-likelihood of each row given its latent (n, d_latent)."""
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+        latent = torch.from_numpy(z).to(self.module_device, dtype)
+
+        def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            words = dataset.batch(rows).to(self.module_device, dtype).words
+            parts = module.log_likelihood(words, latent[torch.from_numpy(rows)])
+            return torch.stack([*parts.values()]).sum(0).double().cpu().numpy()
+
+        groups = self.chunks(dataset, by_size=True)
+        with torch.inference_mode():
+            parts = list(each(groups, ask, dataset.batch, self.module_device))
+        return in_order(parts)
+
+
+class StopOnTheClock(Callback):
+    """End training once it has taken as long as it may.
+
+    Parameters
+    ----------
+    max_time : float
+        Seconds since the run began; the epoch that passes them is the last one.
+    """
+
+    def __init__(self, max_time: float) -> None:
+        self.max_time = max_time
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.began_ = time.monotonic()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        took = time.monotonic() - self.began_
+        epoch = took / len(net.history)
+        if took + 0.5 * epoch > self.max_time:
+            raise TrainingStopped
+
+
+class ActiveUnits(Callback):
+    """Record in how many dimensions the latent says something of its row: ``active_units``.
+
+    Their means vary over rows by more than :data:`ACTIVE` (Burda, Grosse & Salakhutdinov,
+    "Importance Weighted Autoencoders", 2016), and they diverge from the standard normal.
+
+    Parameters
+    ----------
+    rows : SynthesisDataset
+        A few hundred rows.
+    """
+
+    def __init__(self, rows: SynthesisDataset) -> None:
+        self.rows = rows
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        told = net.posteriors(self.rows)
+        active = (told.mean.var(0) > ACTIVE) & (told.divergence().mean(0) > ACTIVE)
+        net.history.record("active_units", int(active.sum()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rows": None}  # would travel inside every pickle
