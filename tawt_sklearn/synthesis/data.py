@@ -34,6 +34,8 @@ class SentenceBatch:
         Between which shares of its distribution the number lies.
     last, last_number : int64
         Places of the last word of the same code, and of the last one with a number; -1 for none.
+    mean, number : float
+        Mean of the scores of the numbers of the same code before, and how many there were.
     """
 
     filled: Tensor
@@ -47,9 +49,8 @@ class SentenceBatch:
     high: Tensor
     last: Tensor
     last_number: Tensor
-
-
-WORD_FIELDS = ("code", "gap", "symbol", "since", "left", "score", "low", "high", "last")
+    mean: Tensor
+    number: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,10 @@ class SynthesisDataset(RowDataset):
             "score": np.where(told.high > 0, middle_scores(told.low, told.high), 0.0),
         }
         arrays["score"] = arrays["score"].astype(np.float32)
+        row = np.repeat(np.arange(len(self)), np.diff(told.offsets))
+        arrays["mean"], arrays["number"] = means_before(
+            row, told.code, arrays["score"], told.high > 0
+        )
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
     def hold_on(self, device: torch.device) -> bool:
@@ -147,6 +152,28 @@ class SynthesisDataset(RowDataset):
             name: array[place] for name, array in vars(self.sentences).items() if name != "offsets"
         }
         return type(self)(self.rows.subset(rows), replace(self.sentences, offsets=borders, **words))
+
+
+def means_before(
+    row: NDArray[np.int64],
+    code: NDArray[np.int64],
+    score: NDArray[np.float32],
+    has_score: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means of the scores of the same row and code before each word, and their numbers (N,)."""
+    order = np.lexsort((code, row))  # stable: by place within
+    changes = (np.diff(row[order]) != 0) | (np.diff(code[order]) != 0)
+    begins = np.flatnonzero(np.concatenate([[True], changes])) if len(order) else order
+    lengths = np.diff(np.append(begins, len(order)))
+    told = []
+    for amount in (np.where(has_score, score, 0.0).astype(np.float64), has_score.astype(float)):
+        before = np.concatenate([[0.0], np.cumsum(amount[order])[:-1]]) if len(order) else amount
+        before -= np.repeat(before[begins], lengths)
+        found = np.empty(len(order))
+        found[order] = before
+        told.append(found)
+    total, number = told
+    return (total / np.maximum(number, 1)).astype(np.float32), number.astype(np.float32)
 
 
 def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tawt_sklearn.nn.backbone import RowDropout
+
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
 
@@ -41,6 +43,8 @@ class Memory(NamedTuple):
     score: Tensor  # the last number, 0 for none
     has_score: Tensor
     since: Tensor  # time since the last word of the code, 0 for none
+    mean: Tensor  # of all numbers before, 0 for none
+    number: Tensor  # how many there were
 
 
 class Symbols(nn.Module):
@@ -87,7 +91,7 @@ class CausalBlock(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(d_model, d_feedforward), nn.GELU(), nn.Linear(d_feedforward, d_model)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     def heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, T, D) -> queries, keys and values (B, H, T, d)."""
@@ -204,17 +208,17 @@ class Decoder(nn.Module):
         self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes + 1))
         self.about_code = nn.Embedding(n_words, D)
         self.about_symbol = nn.Embedding(n_symbols + 1, D)
-        self.about_number = nn.Linear(6, D)
+        self.about_number = nn.Linear(9, D)
         self.to_value = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
         self.symbol_table = nn.Embedding(n_symbols, D)
         self.mixture = nn.Linear(D, 3 * N_NORMALS)
-        self.inertia = nn.Embedding(n_words, N_NORMALS)
+        self.inertia = nn.Embedding(n_words, 2 * N_NORMALS)
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
-        nn.init.constant_(self.inertia.weight, 0.5)
+        nn.init.constant_(self.inertia.weight, 0.3)
         with torch.no_grad():  # normals that lie apart, and together look like one
             self.mixture.bias[N_NORMALS : 2 * N_NORMALS] = torch.linspace(-1, 1, N_NORMALS)
 
@@ -307,6 +311,7 @@ class Decoder(nn.Module):
         since = torch.log1p(memory.since / self.horizon * 100)
         told = [has, memory.score, memory.score.square() - has, since, since * memory.score]
         told.append((memory.symbol < self.symbols.number).to(state.dtype))
+        told += [memory.mean, memory.score - memory.mean, torch.log1p(memory.number)]
         x = state + self.after_gap(gap) + self.about_code(code) + self.about_symbol(memory.symbol)
         return self.to_value(x + self.about_number(torch.stack(told, dim=-1)))
 
@@ -319,7 +324,8 @@ class Decoder(nn.Module):
     def normals(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_NORMALS) of a number."""
         weight, mean, spread = self.mixture(about).chunk(3, dim=-1)
-        mean = mean + self.inertia(code) * (memory.score * memory.has_score).unsqueeze(-1)
+        by_last, by_mean = self.inertia(code).chunk(2, dim=-1)  # both 0 where there was none
+        mean = mean + by_last * memory.score.unsqueeze(-1) + by_mean * memory.mean.unsqueeze(-1)
         return weight.log_softmax(-1), mean, F.softplus(spread + 0.5) + SMALLEST_SPREAD
 
 

@@ -25,6 +25,10 @@ MOST_PROPERTIES = 128
 """Codes whose frequency the latent has to tell."""
 
 
+N_GROUPS = 4
+"""Of sentences of a batch, by length."""
+
+
 class Posterior(NamedTuple):
     """Means and log-variances (B, d_latent) of the latent."""
 
@@ -140,11 +144,9 @@ class SequenceModel(nn.Module):
         """
         decoder, P = self.decoder, self.decoder.n_prefix
         B = len(words.code)
-        shown = Words(words.code, words.gap, words.symbol, words.score, words.since, words.left)
-        states = decoder(shown, z, hidden)
-        row, place = words.filled.nonzero().unbind(1)
+        state, row, place = self.states(words, z, hidden)
         at = row, place
-        state, code, gap, symbol = states[at], words.code[at], words.gap[at], words.symbol[at]
+        code, gap, symbol = words.code[at], words.gap[at], words.symbol[at]
         parts = {}
 
         def by_row(told: Tensor, row: Tensor) -> Tensor:
@@ -171,6 +173,29 @@ class SequenceModel(nn.Module):
         normals = decoder.normals(about[numeric], code[numeric], few)
         parts["number"] = by_row(log_normal_mixture(score, normals), row[numeric])
         return parts
+
+    def states(
+        self, words: SentenceBatch, z: Tensor, hidden: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States (N, D) that the words are chosen from, with their rows and places (N,).
+
+        Sentences of like length go together, so that little is padding.
+        """
+        shown = Words(words.code, words.gap, words.symbol, words.score, words.since, words.left)
+        length = words.filled.sum(1)
+        order = length.argsort()
+        told = []
+        for rows in order.split(max(1, -(-len(order) // N_GROUPS))):
+            T = int(length[rows[-1]])
+            states = self.decoder(
+                Words(*(part[rows, :T] for part in shown)),
+                z[rows],
+                None if hidden is None else hidden[rows, :T],
+            )
+            row, place = words.filled[rows, :T].nonzero().unbind(1)
+            told.append((states[row, place], rows[row], place))
+        state, row, place = (torch.cat(part) for part in zip(*told, strict=True))
+        return state, row, place
 
     def property_loss(self, words: SentenceBatch, z: Tensor) -> Tensor:
         """How well the latent tells how often codes occur, and the mean of their numbers."""
@@ -203,4 +228,4 @@ def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) 
     symbol = torch.where(has_last, words.symbol[row, before], no_symbol)
     score = torch.where(has_number, words.score[row, before_number], 0.0)
     since = torch.where(has_last, words.since[at] - words.since[row, before], 0.0)
-    return Memory(symbol, score, has_number, since.clamp(min=0))
+    return Memory(symbol, score, has_number, since.clamp(min=0), words.mean[at], words.number[at])

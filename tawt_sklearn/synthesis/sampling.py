@@ -23,6 +23,9 @@ from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, Grammar
 N_CANDIDATES = 24
 """Latents that are drawn for each row of which something is given, to choose from."""
 
+N_MATCHES, N_MATCHED = 4, 4096
+"""Rounds, and beginnings in each, in which the frequencies of words are matched."""
+
 FEWER = 0.75
 """Rows that have ended leave once the others are a smaller share than this."""
 
@@ -99,6 +102,7 @@ class Writer:
         width = self.decoder.begin.new_zeros
         memory_symbol = torch.full((n, V + 1), decoder.symbols.number, device=self.device)
         memory_score, memory_since = width(n, V + 1), width(n, V + 1)
+        memory_sum, memory_number = width(n, V + 1), width(n, V + 1)
         memory_has = torch.zeros(n, V + 1, dtype=torch.bool, device=self.device)
         last = torch.full((n,), V + 1, device=self.device)
         time = torch.zeros(n, dtype=torch.float64, device=self.device)
@@ -118,6 +122,8 @@ class Writer:
                 memory_score[place],
                 memory_has[place],
                 torch.where(had, since - memory_since[place], 0.0),
+                memory_sum[place] / memory_number[place].clamp(min=1),
+                memory_number[place],
             )
             about = decoder.about(state, gap, code, memory)
             drawn = self._symbol(about, code)
@@ -131,6 +137,8 @@ class Writer:
             memory_symbol[place], memory_since[place] = drawn, since
             memory_score[place] = torch.where(numeric, number, memory_score[place])
             memory_has[place] = memory_has[place] | numeric
+            memory_sum[place] += number  # 0 where there is none
+            memory_number[place] += numeric
             last = code
             if n_alive < FEWER * len(row):
                 progress(len(row) - n_alive)
@@ -139,6 +147,7 @@ class Writer:
                 since, last, time, alive = (x[kept] for x in (since, last, time, alive))
                 memory_symbol, memory_score = memory_symbol[kept], memory_score[kept]
                 memory_since, memory_has = memory_since[kept], memory_has[kept]
+                memory_sum, memory_number = memory_sum[kept], memory_number[kept]
                 added, total = added[kept], total[kept]
                 cache.keep(kept)
             left = (1 - (step + 1) / total.clamp(min=1)).clamp(0, 1)
@@ -157,13 +166,38 @@ class Writer:
             *(x.numpy() for x in (row, code, drawn, share, time)),
         )
 
+    @torch.inference_mode()
+    def match(self, z: Callable[[int], Tensor], shares: dict[int, Tensor]) -> None:
+        """Let words about the whole history come as often as they did in the data.
+
+        Changes the biases of their symbols, which no other word has.  A network that has seen a few
+        hundred subjects tells lengths and labels apart better than it knows how frequent they are.
+
+        Parameters
+        ----------
+        shares : dict
+            Prefix word, counted from 0 -> share of each of its symbols in the data.
+        """
+        for _ in range(N_MATCHES):
+            chances: list[Tensor] = []
+            self._begin(z, N_MATCHED, {}, chances)
+            for k, share in shares.items():
+                first = int(self.decoder.symbols.offsets[self.decoder.n_codes + 1 + k])
+                change = torch.log((share + 1e-4) / (chances[k] + 1e-4)).clamp(-1, 1)
+                self.decoder.symbol_bias[first : first + len(share)] += change
+
     def _begin(
-        self, z: Callable[[int], Tensor], n: int, given: dict[int, tuple[Tensor, Tensor]]
+        self,
+        z: Callable[[int], Tensor],
+        n: int,
+        given: dict[int, tuple[Tensor, Tensor]],
+        chances: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Latents, and the words about the whole history: symbols and scores (n, P).
 
         Where some are given, latents are drawn for which these are likely: of several candidates,
         with what else they say of the history, one by how likely they make what is given.
+        ``chances`` is told how likely each symbol of each word was, on average.
         """
         P = self.decoder.n_prefix
         R = N_CANDIDATES if given else 1
@@ -177,21 +211,19 @@ class Writer:
         zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
         for k in range(P):
             code = zero + self.decoder.n_codes + 1 + k
-            memory = Memory(
-                zero + self.decoder.symbols.number,
-                none,
-                torch.zeros_like(zero, dtype=torch.bool),
-                none,
-            )
+            memory = Memory(zero + self.decoder.symbols.number, none, zero > 0, none, none, none)
             about = self.decoder.about(state, zero, code, memory)
-            symbol, chance = self._symbol_and_chances(about, code)
+            table, first = self._symbols(about, code)
+            symbol = first + self._draw(table)
+            if chances is not None:
+                chances.append(table.exp().mean(0))
             score = self._number(about, code, memory)
             if k in given:
                 asked, number = (x.repeat_interleave(R) for x in given[k])
                 forced = asked >= 0
                 symbol = torch.where(forced, asked, symbol)
                 score = torch.where(forced, number.to(score.dtype), score)
-                likely = chance(symbol)
+                likely = table.gather(1, (symbol - first).unsqueeze(1)).squeeze(1)
                 numeric = self.decoder.symbols.kind[symbol] == NUMBER
                 normals = self.decoder.normals(about, code, memory)
                 likely = likely + torch.where(numeric, log_normal_mixture(score, normals), 0.0)
@@ -242,24 +274,18 @@ class Writer:
         return self.points.to(self.device)[gap, point]
 
     def _symbol(self, about: Tensor, code: Tensor) -> Tensor:
-        return self._symbol_and_chances(about, code)[0]
+        table, first = self._symbols(about, code)
+        return first + self._draw(table)
 
-    def _symbol_and_chances(
-        self, about: Tensor, code: Tensor
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """A symbol of each code (N,), and what tells the log-probability of one."""
-        first = self.decoder.symbols.offsets[code]
-        n_most = int((self.decoder.symbols.offsets[code + 1] - first).max())
+    def _symbols(self, about: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (N, K) of the symbols of codes (N,), and the first symbol of each."""
+        offsets = self.decoder.symbols.offsets
+        first = offsets[code]
+        n_most = int((offsets[code + 1] - first).max())
         scores, symbol, owner = self.decoder.symbol_scores(about, code)
         table = scores.new_full((len(code), n_most), -torch.inf)
         table[owner, symbol - first[owner]] = scores
-        chances = table.log_softmax(-1)
-        drawn = first + self._draw(table)
-
-        def chance(symbol: Tensor) -> Tensor:
-            return chances.gather(1, (symbol - first).unsqueeze(1)).squeeze(1)
-
-        return drawn, chance
+        return table.log_softmax(-1), first
 
     def _number(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
         """A normal score of each code (N,)."""

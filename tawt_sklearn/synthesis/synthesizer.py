@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
@@ -62,7 +62,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     n_windows : int, default=12
         Windows of time of the encoder.
     dropout : float, default=0.1
-    word_dropout : float, default=0.1
+    word_dropout : float, default=0.0
         Share of events that the decoder is not shown in training.
     free_bits : float, default=0.15
         Nats that each dimension of the latent may tell for nothing.
@@ -140,7 +140,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         d_latent: int = 16,
         n_windows: int = 12,
         dropout: float = 0.1,
-        word_dropout: float = 0.1,
+        word_dropout: float = 0.0,
         free_bits: float = 0.15,
         min_subjects_per_code: int = 5,
         max_epochs: int = 150,
@@ -230,6 +230,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             with isolated_torch(seed, device, n_threads=1):
                 drawn = means.draw().numpy()
             self.density_ = LatentDensity.fit(drawn, np.random.RandomState(seed))
+            self._match(data, np.random.RandomState(seed))
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -327,7 +328,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             warmup_fraction=0.05,
             min_steps=0,
             patience=self.patience,
-            n_average=1,
+            n_average=4,
             scoring="loss",
             stop_early=held_out is not None,
             callbacks=() if self.max_time is None else (StopOnTheClock(self.max_time),),
@@ -350,6 +351,30 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if net.interrupted_:
             warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
         return net.prepare_for_prediction()
+
+    def _match(self, data: SynthesisDataset, random: np.random.RandomState) -> None:
+        """Words about the whole history come as often as in the data."""
+        grammar, words = self.grammar_, data.sentences
+        first = words.offsets[:-1]
+        shares = {}
+        for k in range(len(grammar.prefix)):
+            low, high = grammar.offsets[grammar.n_codes + 1 + k :][:2]
+            count = np.bincount(words.symbol[first + k] - low, minlength=high - low)
+            share = torch.from_numpy((count / len(data)).astype(np.float32))
+            shares[k] = share.to(self.device_)
+        generator = torch.Generator(self.device_).manual_seed(int(random.randint(2**31 - 1)))
+        with isolated_torch(0, self.device_, n_threads=1):
+            writer = Writer(self.net_.module_.decoder, grammar, generator)
+            writer.match(self._latents(random), shares)
+
+    def _latents(self, random: np.random.RandomState) -> Callable[[int], torch.Tensor]:
+        """Draws so many new latents."""
+
+        def latents(m: int) -> torch.Tensor:
+            drawn = self.density_.draw(m, random).astype(np.float32)
+            return torch.from_numpy(drawn).to(self.device_)
+
+        return latents
 
     # ---- sample ------------------------------------------------------------------------------
 
@@ -390,13 +415,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         random = check_random_state(self.random_state if random_state is None else random_state)
         n = self._number_of_rows(n, y, static)
         given = self._given(n, y, static)
-        device = self.device_
-
-        def latents(m: int) -> torch.Tensor:
-            drawn = self.density_.draw(m, random).astype(np.float32)
-            return torch.from_numpy(drawn).to(device)
-
-        return self._write(n, latents, given, random)
+        return self._write(n, self._latents(random), given, random)
 
     def _write(self, n: int, latents: Any, given: dict[int, Any], random: Any) -> Any:
         generator = torch.Generator(self.device_).manual_seed(int(random.randint(2**31 - 1)))
