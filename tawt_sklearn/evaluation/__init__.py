@@ -9,6 +9,7 @@ privacy, and of :func:`independent_marginals`, which must fail fidelity.
 from tawt_sklearn.evaluation.correlation import correlation_fidelity
 from tawt_sklearn.evaluation.discrimination import discriminative_score
 from tawt_sklearn.evaluation.dynamics import autocorrelation_fidelity, transition_fidelity
+from tawt_sklearn.evaluation.expert_sheet import ExpertScore, ExpertSheet, expert_sheet
 from tawt_sklearn.evaluation.features import subject_features
 from tawt_sklearn.evaluation.intervals import interval_fidelity
 from tawt_sklearn.evaluation.marginals import marginal_fidelity
@@ -20,15 +21,20 @@ from tawt_sklearn.evaluation.privacy import (
     nearest_neighbour_adversarial_accuracy,
 )
 from tawt_sklearn.evaluation.references import independent_marginals, subject_bootstrap
+from tawt_sklearn.evaluation.report import SynthesisReport
 from tawt_sklearn.evaluation.utility import trtr_score, tstr_score
 
 __all__ = [
+    "ExpertScore",
+    "ExpertSheet",
     "Measure",
+    "SynthesisReport",
     "autocorrelation_fidelity",
     "co_measurement",
     "correlation_fidelity",
     "discriminative_score",
     "distance_to_closest_record",
+    "expert_sheet",
     "independent_marginals",
     "interval_fidelity",
     "marginal_fidelity",

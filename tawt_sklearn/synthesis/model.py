@@ -25,6 +25,9 @@ MOST_PROPERTIES = 128
 """Codes whose frequency the latent has to tell."""
 
 
+WHOLE = 4.0
+"""What a word about the whole history counts in training: there are few of them."""
+
 N_GROUPS = 4
 """Of sentences of a batch, by length."""
 
@@ -161,17 +164,19 @@ class SequenceModel(nn.Module):
         codes = decoder.code_scores(state_e, gap_e, before)
         parts["code"] = by_row(-F.cross_entropy(codes, code_e, reduction="none"), row_e)
 
+        weight = torch.where(is_event | (not self.training), 1.0, WHOLE).to(state.dtype)
         memory = remembered(words, at, decoder.symbols.number)
         about = decoder.about(state, gap, code, memory)
         scores, symbols, owner = decoder.symbol_scores(about, code)
         chances = segment_log_softmax(scores, owner, len(code))
-        parts["symbol"] = by_row(chances[symbols == symbol[owner]], row)
+        parts["symbol"] = by_row(chances[symbols == symbol[owner]] * weight, row)
         numeric = (decoder.symbols.kind[symbol] == NUMBER).nonzero().squeeze(1)
         low, high = words.low[at][numeric], words.high[at][numeric]
         score = drawn_scores(low, high) if self.training else words.score[at][numeric]
         few = Memory(*(part[numeric] for part in memory))
         normals = decoder.normals(about[numeric], code[numeric], few)
-        parts["number"] = by_row(log_normal_mixture(score, normals), row[numeric])
+        likely = log_normal_mixture(score, normals) * weight[numeric]
+        parts["number"] = by_row(likely, row[numeric])
         return parts
 
     def states(

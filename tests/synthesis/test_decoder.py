@@ -1,0 +1,358 @@
+"""The decoder and its loss, against slow computations word by word."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
+
+from tawt_sklearn.synthesis import SequenceSynthesizer
+from tawt_sklearn.synthesis.data import SentenceBatch
+from tawt_sklearn.synthesis.decoder import (
+    Cache,
+    Memory,
+    Words,
+    log_normal_mixture,
+    segment_log_softmax,
+)
+from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER
+from tawt_sklearn.synthesis.model import Posterior
+from tawt_sklearn.synthesis.sampling import Writer
+
+from .subjects import QUICK, simple
+
+EXACT = {"rtol": 0, "atol": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def model(fitted):
+    """In double precision, with weights far from those of the beginning."""
+    copy = deepcopy(fitted.net_.module_).double().eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in copy.decoder.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def batch(fitted, X, y):
+    return fitted._data(X, y).batch(np.arange(12)).to("cpu", torch.float64)
+
+
+@pytest.fixture(scope="module")
+def z(fitted):
+    return torch.randn(12, fitted.d_latent, generator=torch.Generator().manual_seed(1)).double()
+
+
+def shown(words: SentenceBatch) -> Words:
+    return Words(words.code, words.gap, words.symbol, words.score, words.since, words.left)
+
+
+def row_of(words: SentenceBatch, row: int) -> SentenceBatch:
+    """One row without padding."""
+    n = int(words.filled[row].sum())
+    return SentenceBatch(**{f.name: getattr(words, f.name)[row, :n][None] for f in fields(words)})
+
+
+# ---- states ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", [2, 8, 12, 14])
+def test_a_word_changes_no_state_before_it(model, batch, z, place):
+    decoder, words = model.decoder, row_of(batch.words, 0)
+    assert decoder.n_prefix == 12
+    before = decoder(shown(words), z[:1])
+    changed = Words(*(part.clone() for part in shown(words)))
+    changed.code[:, place] = 0
+    changed.symbol[:, place] = decoder.symbols.offsets[0]
+    changed.score[:, place] = 1.5
+    changed.since[:, place] = 7.0
+    after = decoder(changed, z[:1])
+    torch.testing.assert_close(after[:, : place + 1], before[:, : place + 1], **EXACT)
+    assert (after[:, place + 1 :] - before[:, place + 1 :]).abs().amax(-1).min() > 1e-6
+
+
+@torch.no_grad()
+def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
+    decoder, P = model.decoder, model.decoder.n_prefix
+    writer = Writer(decoder, fitted.grammar_, torch.Generator())
+    words = batch.words
+    expected = decoder(shown(words), z)
+    prefix = words.symbol[:, :P], words.score[:, :P]
+    state, cache, added, total = writer._read_prefix(z, *prefix)
+    for place in range(P, expected.shape[1]):
+        here = words.filled[:, place]
+        torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
+        now = Words(*(part[:, place] for part in shown(words)))
+        state = decoder.step(decoder.embed(now) + added, cache)
+    lengths = words.filled.sum(1) - P - 1
+    typical = fitted.grammar_.lengths[fitted.grammar_.length_class(lengths.numpy())]
+    np.testing.assert_allclose(total, typical)
+
+
+@torch.no_grad()
+def test_rows_that_leave_the_cache_do_not_change_the_others(model, z):
+    decoder = model.decoder
+    x = torch.randn(12, 40, decoder.begin.shape[0], generator=torch.Generator().manual_seed(0))
+    x, kept = x.double(), torch.tensor([1, 4, 9])
+    few, all_rows = Cache(len(decoder.blocks)), Cache(len(decoder.blocks))
+    for place in range(40):
+        state = decoder.step(x[:, place], all_rows)
+        if place < 3:
+            decoder.step(x[:, place], few)
+            continue
+        if place == 3:
+            few.keep(kept)
+        torch.testing.assert_close(decoder.step(x[kept, place], few), state[kept], **EXACT)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(model, batch, z):
+    told = model.log_likelihood(batch.words, z)
+    for row in range(len(z)):
+        alone = model.log_likelihood(row_of(batch.words, row), z[row : row + 1])
+        for name, part in told.items():
+            torch.testing.assert_close(alone[name][0], part[row], rtol=1e-9, atol=1e-9)
+
+
+# ---- choices -----------------------------------------------------------------------------------
+
+
+def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, float]:
+    """Of one row: a loop over its words, with the whole distribution of each choice written out."""
+    decoder, P = model.decoder, model.decoder.n_prefix
+    states = decoder(shown(words), z)[0]
+    code, gap = words.code[0].tolist(), words.gap[0].tolist()
+    symbol, score, since = words.symbol[0].tolist(), words.score[0].tolist(), words.since[0]
+    told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
+    for place in range(len(code)):
+        state, now = states[place], torch.tensor([gap[place]])
+        if place >= P:
+            told["gap"] += Categorical(logits=decoder.to_gap(state)).log_prob(now[0])
+            logits = decoder.to_code(state + decoder.after_gap(now)[0]).clone()
+            before = code[place - 1]
+            if gap[place] == 0 and place > P:
+                for other in range(grammar.n_codes + 1):
+                    if other < before or (other == before and not grammar.repeats[other]):
+                        logits[other] = -torch.inf
+            told["code"] += logits.log_softmax(0)[code[place]]
+        of_code = [k for k in range(place) if code[k] == code[place]]
+        numbered = [k for k in of_code if grammar.kind[symbol[k]] == NUMBER]
+        memory = Memory(
+            torch.tensor([symbol[of_code[-1]] if of_code else decoder.symbols.number]),
+            torch.tensor([score[numbered[-1]] if numbered else 0.0]).double(),
+            torch.tensor([bool(numbered)]),
+            (since[place] - since[of_code[-1]] if of_code else torch.tensor(0.0))[None].double(),
+            torch.tensor([np.mean([score[k] for k in numbered]) if numbered else 0.0]).double(),
+            torch.tensor([len(numbered)]).double(),
+        )
+        word = torch.tensor([code[place]])
+        about = decoder.about(state[None], now, word, memory)
+        first, last = grammar.offsets[code[place] : code[place] + 2]
+        table = decoder.symbol_table.weight[first:last] @ about[0] + decoder.symbol_bias[first:last]
+        told["symbol"] += table.log_softmax(0)[symbol[place] - first]
+        if grammar.kind[symbol[place]] == NUMBER:
+            weight, mean, spread = decoder.normals(about, word, memory)
+            mixture = MixtureSameFamily(Categorical(logits=weight), Normal(mean, spread))
+            told["number"] += mixture.log_prob(torch.tensor([score[place]]).double())[0]
+    return {name: float(part) for name, part in told.items()}
+
+
+@torch.no_grad()
+def test_log_likelihoods_are_those_of_a_loop_over_words(fitted, model, batch, z):
+    told = model.log_likelihood(batch.words, z)
+    for row in range(len(z)):
+        words = row_of(batch.words, row)
+        slow = slow_log_likelihood(model, fitted.grammar_, words, z[row : row + 1])
+        for name, part in slow.items():
+            assert float(told[name][row]) == pytest.approx(part, abs=1e-6), (row, name)
+
+
+@torch.no_grad()
+def test_codes_at_one_time_come_in_order(fitted, model):
+    decoder, grammar = model.decoder, fitted.grammar_
+    V, rng = grammar.n_codes, torch.Generator().manual_seed(0)
+    assert 0 < grammar.repeats.sum() <= V
+    state = torch.randn(V + 2, decoder.begin.shape[0], generator=rng).double()
+    last = torch.arange(V + 2)  # the last one: there is none
+    together = decoder.code_scores(state, torch.zeros(V + 2, dtype=torch.int64), last)
+    later = decoder.code_scores(state, torch.ones(V + 2, dtype=torch.int64), last)
+    assert torch.isfinite(later).all()
+    for before in range(V):
+        for code in range(V + 1):
+            allowed = code > before or (code == before and grammar.repeats[code])
+            assert bool(torch.isfinite(together[before, code])) == allowed
+    assert torch.isfinite(together[V + 1]).all()
+
+
+@torch.no_grad()
+def test_chances_of_symbols_sum_to_one(fitted, model, batch, z):
+    decoder, grammar = model.decoder, fitted.grammar_
+    code = torch.arange(grammar.n_words)
+    about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
+    chances, symbol, owner = decoder.symbol_scores(about, code)
+    chances = segment_log_softmax(chances, owner, len(code)).exp()
+    total = torch.zeros(len(code), dtype=torch.float64).index_add(0, owner, chances)
+    torch.testing.assert_close(total, torch.ones_like(total))
+    assert symbol.tolist() == list(range(decoder.symbols.number))
+    np.testing.assert_array_equal(np.bincount(owner), np.diff(grammar.offsets))
+
+
+def test_the_density_of_numbers_integrates_to_one(model):
+    torch.manual_seed(0)
+    decoder = model.decoder
+    about = 3 * torch.randn(5, decoder.begin.shape[0], dtype=torch.float64)
+    memory = Memory(
+        torch.zeros(5, dtype=torch.int64),
+        torch.randn(5).double(),
+        torch.ones(5, dtype=torch.bool),
+        torch.zeros(5).double(),
+        torch.randn(5).double(),
+        torch.ones(5).double(),
+    )
+    with torch.no_grad():
+        normals = decoder.normals(about, torch.arange(5), memory)
+    x = torch.linspace(-60, 60, 60_001, dtype=torch.float64)
+    told = [
+        log_normal_mixture(x, tuple(part[k].expand(len(x), -1) for part in normals))
+        for k in range(5)
+    ]
+    areas = torch.trapezoid(torch.stack(told).exp(), x)
+    torch.testing.assert_close(areas, torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
+    decoder, grammar = model.decoder, fitted.grammar_
+    writer = Writer(decoder, grammar, torch.Generator().manual_seed(0))
+    code = torch.arange(grammar.n_words).repeat_interleave(3)
+    about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
+    chances, first = writer._symbols(about, code)
+    assert first.tolist() == grammar.offsets[code].tolist()
+    scores, symbol, owner = decoder.symbol_scores(about, code)
+    expected = segment_log_softmax(scores, owner, len(code))
+    torch.testing.assert_close(chances[owner, symbol - first[owner]], expected)
+    torch.testing.assert_close(chances.exp().sum(1), torch.ones(len(code)).double())
+    drawn = writer._symbol(about, code)
+    assert (first <= drawn).all()
+    assert (drawn < torch.from_numpy(grammar.offsets)[code + 1]).all()
+
+
+def test_what_is_drawn_is_as_frequent_as_it_is_likely(fitted):
+    writer = Writer(fitted.net_.module_.decoder, fitted.grammar_, torch.Generator().manual_seed(0))
+    scores = torch.tensor([[0.0, 1.0, -1.0, -torch.inf]])
+    drawn = writer._draw(scores.expand(40_000, -1))
+    share = torch.bincount(drawn, minlength=4) / 40_000
+    torch.testing.assert_close(share, scores[0].softmax(0), rtol=0, atol=0.01)
+
+
+# ---- learning ----------------------------------------------------------------------------------
+
+
+def test_a_gradient_reaches_every_parameter(fitted, X, y):
+    model = deepcopy(fitted.net_.module_).train()
+    batch = fitted._data(X, y).batch(np.arange(len(X))).to("cpu", torch.float32)
+    torch.manual_seed(0)
+    with torch.enable_grad():
+        for weight in model.parameters():
+            weight.requires_grad_(True)
+            weight.grad = None
+        model.n_steps += 10**6  # the divergence counts in full
+        model.free_bits = 0.0
+        sum(model(batch).values()).backward()
+    unreached = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.grad is None or not weight.grad.abs().max() > 0
+    ]
+    assert unreached == []
+
+
+def test_divergence():
+    torch.manual_seed(0)
+    posterior = Posterior(torch.randn(7, 3).double(), torch.randn(7, 3).double())
+    of = Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
+    expected = kl_divergence(of, Normal(torch.zeros(3).double(), torch.ones(3).double()))
+    torch.testing.assert_close(posterior.divergence(), expected)
+
+
+def test_latents_are_drawn_from_the_posterior():
+    torch.manual_seed(0)
+    posterior = Posterior(torch.full((50_000, 1), 2.0), torch.full((50_000, 1), -1.0))
+    drawn = posterior.draw()
+    assert float(drawn.mean()) == pytest.approx(2, abs=0.02)
+    assert float(drawn.var()) == pytest.approx(np.exp(-1), rel=0.03)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_sum_over_words_divided_by_their_number(model, batch):
+    parts = model(batch)
+    posterior = model.posterior(batch.events)
+    told = model.log_likelihood(batch.words, posterior.mean)
+    n_words = batch.words.filled.sum()
+    for name, part in told.items():
+        torch.testing.assert_close(parts[name], -part.sum() / n_words)
+    free = posterior.divergence().mean(0).clamp(min=model.free_bits).sum()
+    torch.testing.assert_close(parts["divergence"], free * len(posterior.mean) / n_words)
+
+
+@torch.no_grad()
+def test_the_loss_does_not_see_padding(fitted, model, X, y):
+    data = fitted._data(X, y)
+    rows = np.argsort(data.sizes())[:6]
+    batch = data.batch(rows).to("cpu", torch.float64)
+    longest = data.batch(np.append(rows, np.argmax(data.sizes()))).to("cpu", torch.float64)
+    padded = longest.part(0, len(rows))
+    assert padded.words.code.shape[1] > batch.words.code.shape[1]
+    z = torch.zeros(len(rows), fitted.d_latent).double()
+    for loss in (model.log_likelihood(padded.words, z), model.log_likelihood(batch.words, z)):
+        assert all(torch.isfinite(part).all() for part in loss.values())
+    for name, part in model(padded).items():
+        torch.testing.assert_close(part, model(batch)[name])
+
+
+def test_a_batch_of_one_row_can_be_trained_on(fitted, X, y):
+    model = deepcopy(fitted.net_.module_).train()
+    batch = fitted._data(X, y).batch(np.array([0])).to("cpu", torch.float32)
+    with torch.enable_grad():
+        loss = sum(model(batch).values())
+    assert torch.isfinite(loss)
+    assert model.normalise.training
+
+
+@pytest.mark.parametrize("word_dropout", [0.0, 0.9])
+def test_word_dropout(plain_X, word_dropout):
+    parameters = {**QUICK, "word_dropout": word_dropout}
+    history = SequenceSynthesizer(**parameters).fit(plain_X).history_
+    assert np.isfinite(history.drop(columns="epoch")).all(axis=None)
+
+
+def test_numbers_are_spread_over_what_they_cover_in_training_only(fitted, X, y):
+    model = deepcopy(fitted.net_.module_).eval()
+    batch = fitted._data(X, y).batch(np.arange(8)).to("cpu", torch.float32)
+    z = torch.zeros(8, fitted.d_latent)
+    with torch.no_grad():
+        first, again = (model.log_likelihood(batch.words, z)["number"] for _ in range(2))
+        torch.testing.assert_close(first, again, **EXACT)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.train()
+        first, again = (model.log_likelihood(batch.words, z)["number"] for _ in range(2))
+    assert not torch.equal(first, again)
+
+
+def test_a_code_without_numbers_needs_none():
+    X = simple(value=lambda rng, code: None)
+    synthesizer = SequenceSynthesizer(**QUICK).fit(X)
+    grammar = synthesizer.grammar_
+    assert not set(grammar.marginals) & set(range(grammar.n_codes))
+    assert set(grammar.kind[: grammar.offsets[2]]) == {NOTHING}
+    assert LEVEL in grammar.kind  # the number of events
+    assert (synthesizer.history_["train_number"] == 0).all()
