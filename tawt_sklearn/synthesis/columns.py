@@ -45,13 +45,16 @@ class Column:
                 f"Expected static columns of numbers, categories or text. Got {column.name!r} of "
                 f"dtype {dtype}. Turn it into a number, such as days since an origin."
             )
-        if is_number and present.nunique() > MOST_LEVELS:
+        counts = present.value_counts()
+        rare = counts.min() < min_subjects if len(counts) else False
+        if is_number and (len(counts) > MOST_LEVELS or rare):
             numbers = present.to_numpy(np.float64)
             if np.isinf(numbers).any():
                 raise DataError(f"Expected finite numbers in column {column.name!r}. Got infinity.")
             return cls(dtype, np.empty(0, object), Marginal.fit(numbers, n_extreme))
-        counts = present.value_counts()
         kept = counts.index[counts >= min_subjects]
+        if dtype.kind == "b" and not len(kept):  # which knows of no missing values
+            kept = counts.index
         levels = np.empty(len(kept), object)
         levels[:] = sorted(kept, key=lambda level: (str(type(level)), level))
         return cls(dtype, levels, None)
@@ -59,9 +62,18 @@ class Column:
     def read(self, column: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Level of each row, -1 for none, and its number, NaN for none."""
         level = pd.Index(self.levels).get_indexer(column.astype(object))
+        if getattr(self.dtype, "kind", "O") == "b" and len(self.levels) == 1:
+            level[column.notna().to_numpy()] = 0  # the other one had too few rows
         number = np.full(len(column), np.nan)
         if self.marginal is not None:
-            number = column.to_numpy(np.float64, na_value=np.nan)
+            try:
+                number = column.to_numpy(np.float64, na_value=np.nan)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"Expected numbers in column {column.name!r}, as in fit. Got {error}."
+                ) from error
+            if np.isinf(number).any():
+                raise DataError(f"Expected finite numbers in column {column.name!r}. Got infinity.")
         return level, number
 
     def written(

@@ -27,6 +27,9 @@ START, WINDOW, FIRST, LENGTH = "start", "window", "first", "length"
 NOTHING, NUMBER, LEVEL = 0, 1, 2
 """Kinds of symbols."""
 
+MOSTLY = 0.95
+"""Share of the numbers of a code that few common ones have to cover to be levels."""
+
 MOST_LENGTHS = 64
 """Classes of numbers of events."""
 
@@ -301,16 +304,17 @@ class Grammar:
             found = np.zeros(len(group), np.int64)  # what was never seen: the first symbol
             value, text = history.value[group], history.text[group]
             if (levels := np.flatnonzero(kinds == LEVEL)).size:
-                texts = pd.Index(self.text[first + levels])
-                of_text = texts.get_indexer(text) if (text >= 0).any() else np.full(len(text), -1)
+                texts = self.text[first + levels]
+                of_text = np.full(len(text), -1)
+                if (own := np.flatnonzero(texts >= 0)).size:
+                    at = pd.Index(texts[own]).get_indexer(text)
+                    of_text = np.where(at >= 0, own[at], -1)
                 numbers = self.level[first + levels]
-                named = ~np.isnan(numbers)
                 of_number = np.full(len(value), -1)
-                if named.any():
-                    at = pd.Index(numbers[named]).get_indexer(value.astype(np.float64))
-                    of_number = np.where(at >= 0, np.flatnonzero(named)[at], -1)
-                of_number[np.isnan(value)] = -1
-                of_text[text < 0] = -1
+                if (own := np.flatnonzero(~np.isnan(numbers))).size:  # the nearest one
+                    middle = (numbers[own][1:] + numbers[own][:-1]) / 2
+                    of_number = own[np.searchsorted(middle, value.astype(np.float64))]
+                    of_number = np.where(np.isnan(value) | (text >= 0), -1, of_number)
                 chosen = np.where(of_text >= 0, of_text, of_number)
                 found = np.where(chosen >= 0, levels[chosen], found)
             symbol[place[group]] = first + found
@@ -325,6 +329,8 @@ class Grammar:
     def numbers(self, code: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Numbers (n,) of extended codes from their shares of the distribution."""
         found = np.full(len(code), np.nan)
+        if not len(code):
+            return found
         order = np.argsort(code, kind="stable")
         names, first = np.unique(code[order], return_index=True)
         for word, group in zip(names, np.split(order, first[1:]), strict=True):
@@ -372,8 +378,9 @@ class Histories:
         code = id_of[events.code]
         row = np.repeat(np.arange(B), np.diff(events.offsets))
         order = np.flatnonzero(code >= 0)
-        order = order[np.lexsort((code[order], events.time[order], row[order]))]
-        row, code, time = row[order], code[order], events.time[order]
+        times = np.round(events.time, 9)  # else what differs by less is in no order of codes
+        order = order[np.lexsort((code[order], times[order], row[order]))]
+        row, code, time = row[order], code[order], times[order]
         lengths = np.bincount(row, minlength=B)
         begins = np.concatenate([[0], np.cumsum(lengths)])[:-1]
         some = lengths > 0
@@ -431,28 +438,28 @@ class _Symbols:
         number = ~np.isnan(value) & ~named
         values = value[number].astype(np.float64)
         different = np.unique(values)
+        levels, marginal = np.empty(0), None
         if len(different) <= MOST_LEVELS:
             levels = _common(values, row[number], self.min_subjects)
-            marginal = None
-        else:
-            levels = np.empty(0)
+            if np.isin(values, levels).sum() < MOSTLY * len(values):
+                levels = np.empty(0)
+        if len(different) and not len(levels):
             marginal = Marginal.fit(values, self.min_subjects)
         nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
         nothing |= len(texts) < len(np.unique(text[named]))
-        nothing |= marginal is None and len(levels) < len(different)
-        self.add(code, nothing, 0, marginal)
         n = len(texts) + len(levels)
-        self.counts[-1] += n
-        self.kinds.append(np.full(n, LEVEL))
-        self.levels.append(np.concatenate([np.full(len(texts), np.nan), levels]))
-        self.texts.append(np.concatenate([texts, np.full(len(levels), -1)]))
+        self.add(code, nothing, n, marginal)
+        if n:
+            self.levels[-1][-n:] = np.concatenate([np.full(len(texts), np.nan), levels])
+            self.texts[-1][-n:] = np.concatenate([texts, np.full(len(levels), -1)])
 
     def add_number(self, code: int, number: NDArray[np.float64]) -> None:
         """A prefix word that says a number."""
         known = number[~np.isnan(number)]
-        different = np.unique(known)
+        different, counts = np.unique(known, return_counts=True)
         has_nothing = len(known) < len(number) or not len(known)
-        if len(different) > MOST_LEVELS:
+        rare = counts.min(initial=len(known)) < min(self.min_subjects, len(known))
+        if len(different) > MOST_LEVELS or rare:
             self.add(code, has_nothing, 0, Marginal.fit(known, self.min_subjects))
             return
         self.add(code, has_nothing, len(different))

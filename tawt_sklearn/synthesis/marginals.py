@@ -21,8 +21,9 @@ class Marginal:
     ----------
     values : (K,) float64
         Different values, or quantiles, in rising order.
-    upper : (K,) float64
-        Share of the data at or below each.
+    lower, upper : (K,) float64
+        Share of the data below, and at or below, each; of quantiles that no ties make equal these
+        are the same.
     steps : bool
         Whether there is nothing between the values.
     decimals : int or None
@@ -30,6 +31,7 @@ class Marginal:
     """
 
     values: NDArray[np.float64]
+    lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     steps: bool
     decimals: int | None
@@ -50,20 +52,33 @@ class Marginal:
         values, counts = np.unique(ordered, return_counts=True)
         decimals = _decimals(values)
         if len(values) <= MOST_STEPS:
-            return cls(values, np.cumsum(counts) / n, True, decimals)
+            upper = np.cumsum(counts) / n
+            return cls(values, upper - counts / n, upper, True, decimals)
         upper = np.linspace(0, 1, MOST_STEPS + 1)
         values = np.quantile(ordered, upper, method="inverted_cdf")
         values, first = np.unique(values, return_index=True)
         # Of equal quantiles the last one says how many lie at or below.
         last = np.append(first[1:] - 1, MOST_STEPS)
-        return cls(values, upper[last], False, decimals)
+        return cls(values, upper[first], upper[last], False, decimals)
 
     def bounds(self, sample: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Shares of the data below, and at or below, each number (n,)."""
         sample = np.asarray(sample, np.float64)
         if not self.steps:
-            share = np.interp(sample, self.values, self.upper).astype(np.float32)
-            return share, share
+            low, high = self.lower, self.upper
+            at = np.searchsorted(self.values, sample).clip(max=len(self.values) - 1)
+            tied = self.values[at] == sample
+            # Between two values: from what lies at or below the one to what lies below the other.
+            before = (at - 1).clip(min=0)
+            width = np.where(at > 0, self.values[at] - self.values[before], 1.0)
+            part = ((sample - self.values[before]) / width).clip(0, 1)
+            between = high[before] + part * (low[at] - high[before])
+            between = np.where(at > 0, between, low[0])
+            between = np.where(sample > self.values[-1], 1.0, between)
+            return (
+                np.where(tied, low[at], between).astype(np.float32),
+                np.where(tied, high[at], between).astype(np.float32),
+            )
         at = np.searchsorted(self.values, sample, side="right")
         below = np.searchsorted(self.values, sample, side="left")
         upper = np.concatenate([[0.0], self.upper])
@@ -75,7 +90,8 @@ class Marginal:
         if self.steps:
             at = np.searchsorted(self.upper, share, side="left")
             return self.values[np.minimum(at, len(self.values) - 1)]
-        found = np.interp(share, self.upper, self.values)
+        shares = np.stack([self.lower, self.upper], axis=1).ravel()  # flat where values are tied
+        found = np.interp(share, shares, np.repeat(self.values, 2))
         return found if self.decimals is None else np.round(found, self.decimals)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +29,7 @@ FEWER = 0.75
 """Rows that have ended leave once the others are a smaller share than this."""
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What was written of ``B`` rows.
 
     Attributes
@@ -133,6 +131,7 @@ class Writer:
             told.append(tuple(x[alive] for x in (row, code, drawn, number, time)))
             n_alive = int(alive.sum())
             if not n_alive:
+                progress(len(row))
                 break
             memory_symbol[place], memory_since[place] = drawn, since
             memory_score[place] = torch.where(numeric, number, memory_score[place])
@@ -153,7 +152,8 @@ class Writer:
             left = (1 - (step + 1) / total.clamp(min=1)).clamp(0, 1)
             words = Words(code, gap, drawn, number, since, left)
             state = decoder.step(decoder.embed(words) + added, cache)
-        progress(int(alive.sum()) if len(told) else 0)
+        else:
+            progress(len(row))
         row, code, drawn, number, time = (
             torch.cat(parts).cpu() for parts in zip(*told, strict=True)
         )

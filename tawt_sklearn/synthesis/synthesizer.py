@@ -42,6 +42,9 @@ from tawt_sklearn.training.pretraining import LossParts
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Recipe, train
 
+AT_ONCE = 512
+"""Rows that are written at once."""
+
 N_WATCHED = 256
 """Rows whose latents are looked at after every epoch."""
 
@@ -205,7 +208,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             seed = int(random.randint(2**31 - 1))
             device = resolve_device(self.device)
             frame = self._read(X, reset=True)
-            events, statics = self._parts(frame)
+            events, statics = self._parts(frame, reset=True)
             labels = self._labels(y, frame)
             grammar = Grammar.fit(events, statics, labels, self.min_subjects_per_code)
             if not grammar.n_codes:
@@ -238,7 +241,8 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _read(self, X: Any, reset: bool = False) -> pd.DataFrame:
         """Rows of histories, as they were in fit."""
         if reset:
-            self.array_shape_ = np.shape(X)[1:] if isinstance(X, np.ndarray) else None
+            is_panel = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+            self.array_shape_ = X.shape[1:] if is_panel else None
         frame = as_events(X)
         if not len(frame):
             raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
@@ -253,7 +257,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             )
         return frame
 
-    def _parts(self, frame: pd.DataFrame) -> tuple[EventsArray, pd.DataFrame]:
+    def _parts(self, frame: pd.DataFrame, reset: bool = False) -> tuple[EventsArray, pd.DataFrame]:
         name = self.events_name_
         missing = frame[name].isna()
         if missing.any():
@@ -262,7 +266,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 f"{int(missing.sum())} rows. Drop these rows or give them an empty history."
             )
         events: EventsArray = frame[name].array
-        if hasattr(self, "template_"):
+        if not reset:
             events = _with_dictionaries_of(self.template_, events)
         return events, frame.drop(columns=name)
 
@@ -289,7 +293,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def _train(self, data: SynthesisDataset, device: torch.device, seed: int) -> SynthesisNet:
         grammar, random = self.grammar_, np.random.RandomState(seed)
         order = random.permutation(len(data))
-        n_out = round(self.validation_fraction * len(data))
+        n_out = min(round(self.validation_fraction * len(data)), len(data) - 1)
         held_out = data.subset(np.sort(order[:n_out])) if n_out else None
         kept = data.subset(np.sort(order[n_out:]))
         steps = -(-len(kept) // min(self.batch_size, max(1, len(kept) // 4)))
@@ -414,21 +418,36 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         random = check_random_state(self.random_state if random_state is None else random_state)
         n = self._number_of_rows(n, y, static)
-        given = self._given(n, y, static)
-        return self._write(n, self._latents(random), given, random)
+        asked = self._asked(n, y, static)
+        return self._write(n, lambda rows: self._latents(random), asked, random)
 
-    def _write(self, n: int, latents: Any, given: dict[int, Any], random: Any) -> Any:
+    def _write(
+        self,
+        n: int,
+        latents: Callable[[slice], Callable[[int], torch.Tensor]],
+        asked: dict[str, pd.DataFrame],
+        random: Any,
+    ) -> Any:
+        """Rows in groups, so that memory does not grow with their number."""
+        given = self._given(n, asked)
         generator = torch.Generator(self.device_).manual_seed(int(random.randint(2**31 - 1)))
         module = self.net_.module_.eval()
+        parts = []
         with tqdm(total=n, disable=not self.verbose, desc=type(self).__name__) as bar:
             with isolated_torch(0, self.device_, n_threads=None):
                 writer = Writer(module.decoder, self.grammar_, generator)
-                written = writer.write(latents, n, given, bar.update)
-        return self._frame(written)
+                for first in range(0, n, AT_ONCE):
+                    rows = slice(first, min(first + AT_ONCE, n))
+                    some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
+                    m = rows.stop - rows.start
+                    written = writer.write(latents(rows), m, some, bar.update)
+                    parts.append(written._replace(row=written.row + first))
+        whole = Written(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return self._frame(whole, asked)
 
     def _number_of_rows(self, n: int | None, y: Any, static: Any) -> int:
         sizes = {"n": n, "static": None, "y": None}
-        if static is not None and len(static) > 1:
+        if static is not None and len(static) != 1:
             sizes["static"] = len(static)
         if y is not None and np.ndim(y) > len(getattr(self, "label_shape_", ())):
             sizes["y"] = len(y)
@@ -441,8 +460,8 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             raise ValueError(f"Expected n to be an integer of 1 or more. Got {found!r}.")
         return int(found)
 
-    def _given(self, n: int, y: Any, static: pd.DataFrame | None) -> dict[int, Any]:
-        """Prefix words that are given: their symbols and normal scores."""
+    def _asked(self, n: int, y: Any, static: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
+        """Static columns and labels that new subjects are to have."""
         frames: dict[str, pd.DataFrame] = {}
         if static is not None:
             if not isinstance(static, pd.DataFrame):
@@ -454,11 +473,25 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if y is not None:
             if not self.n_labels_:
                 raise DataError("Expected labels in fit to ask for some. Got fit(X) without y.")
-            shape = (-1, self.n_labels_)
-            frames["label"] = pd.DataFrame(np.asarray(y).reshape(shape))
+            frames["label"] = self._table_of(y)
+        return frames
+
+    def _table_of(self, y: Any) -> pd.DataFrame:
+        """Labels as columns, one row or all."""
+        K = self.n_labels_
+        labels = np.asarray(y, object)
+        if labels.ndim > 2 or (labels.shape[-1:] != (K,) and (labels.ndim == 2 or K > 1)):
+            raise DataError(
+                f"Expected {K} labels of each subject, as in fit. Got an array of shape "
+                f"{labels.shape}."
+            )
+        return pd.DataFrame(labels.reshape(-1, K)).infer_objects()
+
+    def _given(self, n: int, asked: dict[str, pd.DataFrame]) -> dict[int, Any]:
+        """Prefix words that are given: their symbols and normal scores."""
         given = {}
         grammar = self.grammar_
-        for kind, frame in frames.items():
+        for kind, frame in asked.items():
             for name in frame.columns:
                 word = grammar.word((kind, name))
                 column = frame[name]
@@ -468,8 +501,9 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 present = column.notna().to_numpy()
                 unknown = present & (level < 0) & np.isnan(number)
                 if unknown.any():
+                    what = "labels" if kind == "label" else f"values of {name!r}"
                     raise DataError(
-                        f"Expected values of {name!r} that were there in fit. Got "
+                        f"Expected {what} that were there in fit. Got "
                         f"{column.iloc[int(unknown.argmax())]!r}. Known ones: "
                         f"{list(grammar.columns[kind, name].levels[:10])}."
                     )
@@ -486,11 +520,11 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                     score[at] = scores((low + high) / 2)
                 told = torch.from_numpy(symbol), torch.from_numpy(score)
                 given[word - grammar.n_codes - 1] = tuple(x.to(self.device_) for x in told)
-        self._asked = frames
         return given
 
-    def _frame(self, written: Written) -> Any:
-        """What was written, in the form of fit."""
+    def _frame(self, written: Written, asked: dict[str, pd.DataFrame] | None = None) -> Any:
+        """What was written, in the form of fit, with what was asked for."""
+        asked = asked or {}
         grammar, n = self.grammar_, len(written.prefix_symbol)
         whole: dict[Any, tuple[NDArray, NDArray]] = {}
         for k, name in enumerate(grammar.prefix):
@@ -512,28 +546,20 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 columns[name] = pd.Series(self._events(written, whole))
             else:
                 drawn = grammar.columns["static", name].written(*whole["static", name], name)
-                columns[name] = self._exact(drawn, "static", name)
+                columns[name] = _exact(drawn, asked.get("static"), name)
         X: Any = pd.DataFrame(columns)
         if self.array_shape_ is not None:
             X = _panel(X[self.events_name_].array, n, self.array_shape_)
         if not self.n_labels_:
             return X
         told = [
-            self._exact(grammar.columns["label", k].written(*whole["label", k], k), "label", k)
+            _exact(
+                grammar.columns["label", k].written(*whole["label", k], k), asked.get("label"), k
+            )
             for k in range(self.n_labels_)
         ]
         y = pd.concat(told, axis=1).to_numpy()
         return X, y.reshape(n, *self.label_shape_)
-
-    def _exact(self, drawn: pd.Series, kind: str, name: Any) -> pd.Series:
-        """What was asked for, exactly."""
-        frame = self._asked.get(kind)
-        if frame is None or name not in frame.columns:
-            return drawn
-        asked = frame[name].reset_index(drop=True)
-        if len(asked) == 1:
-            asked = asked.repeat(len(drawn)).reset_index(drop=True)
-        return asked.where(asked.notna(), drawn).astype(drawn.dtype).rename(name)
 
     def _events(self, written: Written, whole: dict[Any, Any]) -> EventsArray:
         grammar, n = self.grammar_, len(written.prefix_symbol)
@@ -545,11 +571,12 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         start = np.nan_to_num(whole[START][1])
         first = np.nan_to_num(whole["first"][1])
         row = written.row
-        time = np.round((start + first)[row] + written.time, 9)
+        time = np.maximum(np.round((start + first)[row] + written.time, 9), start[row])
         kept = np.ones(len(row), bool)
         if WINDOW in whole:
             end = start + np.maximum(whole[WINDOW][1], 0.0)
             kept = ~(time > end[row] + 1e-9)
+            time = np.fmin(time, end[row])
         lengths = np.bincount(row[kept], minlength=n)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         row, time = row[kept], time[kept]
@@ -576,7 +603,12 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         events, statics = self._parts(frame)
         labels = None
         if y is not None:
-            labels = pd.DataFrame(np.asarray(y).reshape(len(frame), -1))
+            labels = self._table_of(y)
+            if len(labels) != len(frame):
+                raise DataError(
+                    f"Expected labels for each of the {len(frame)} rows of X. Got {len(labels)}."
+                )
+            self._given(len(labels), {"label": labels})  # refuses unknown ones
         rows = self.preparation_.dataset(frame)
         return SynthesisDataset(rows, self.grammar_.read(events, statics, labels))
 
@@ -586,7 +618,8 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """The latent (n, d_latent) of each history: the mean of what it says of it."""
-        return self.net_.posteriors(self._data(X)).mean.float().numpy()
+        data = self._data(X)
+        return self.net_.posteriors(data).mean.float().numpy()
 
     def reconstruct(self, X: Any, *, random_state: Any = None) -> Any:
         """Write each history again, from its latent and its static columns alone."""
@@ -595,12 +628,18 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         random = check_random_state(self.random_state if random_state is None else random_state)
         mean = self.net_.posteriors(data).mean.float().to(self.device_)
         static = frame.drop(columns=self.events_name_)
-        given = self._given(len(frame), None, static if static.shape[1] else None)
+        asked = {"static": static.reset_index(drop=True)} if static.shape[1] else {}
+        for name in static.columns:  # what fit has left out counts as missing
+            column = self.grammar_.columns["static", name]
+            level, number = column.read(static[name])
+            unknown = (level < 0) & np.isnan(number)
+            asked["static"][name] = asked["static"][name].astype(object).mask(unknown)
 
-        def latents(m: int) -> torch.Tensor:
-            return mean.repeat_interleave(m // len(mean), dim=0)
+        def latents(rows: slice) -> Callable[[int], torch.Tensor]:
+            some = mean[rows]
+            return lambda m: some.repeat_interleave(m // len(some), dim=0)
 
-        found = self._write(len(frame), latents, given, random)
+        found = self._write(len(frame), latents, asked, random)
         return found[0] if self.n_labels_ else found
 
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
@@ -622,13 +661,16 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 "Expected labels where there were some in fit, and none else. Got "
                 f"{'none' if y is None else 'some'}."
             )
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"Expected n_samples to be 1 or more. Got {n_samples!r}.")
         data = self._data(X, y)
         posterior = self.net_.posteriors(data)
         mean, spread = posterior.mean.numpy(), (0.5 * posterior.log_variance).exp().numpy()
         random = np.random.RandomState(0)
         told = []
         for _ in range(n_samples):
-            noise = random.standard_normal(mean.shape)
+            # The same for all rows, so that none depends on the others.
+            noise = np.broadcast_to(random.standard_normal(self.d_latent), mean.shape)
             z = mean + spread * noise
             proposed = (-0.5 * noise**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)).sum(1)
             likely = self.net_.log_likelihoods(data, z)
@@ -638,6 +680,16 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`log_prob` over the rows."""
         return float(self.log_prob(X, y).mean())
+
+
+def _exact(drawn: pd.Series, asked: pd.DataFrame | None, name: Any) -> pd.Series:
+    """What was asked for, exactly; what was drawn where nothing was."""
+    if asked is None or name not in asked.columns:
+        return drawn
+    column = asked[name].reset_index(drop=True).astype(object)
+    if len(column) == 1:
+        column = column.repeat(len(drawn)).reset_index(drop=True)
+    return column.where(column.notna(), drawn.astype(object)).astype(drawn.dtype).rename(name)
 
 
 def _history_of(net: SynthesisNet) -> pd.DataFrame:
@@ -653,13 +705,16 @@ def _history_of(net: SynthesisNet) -> pd.DataFrame:
 
 def _with_dictionaries_of(template: EventsArray, events: EventsArray) -> EventsArray:
     """The same events with the code and text ids of another array; -1 for what it does not know."""
-    if events.codes.equals(template.codes) and (
-        events.texts is None or template.texts is None or events.texts.equals(template.texts)
-    ):
+    same_texts = events.texts is None or (
+        template.texts is not None and events.texts.equals(template.texts)
+    )
+    if events.codes.equals(template.codes) and same_texts:
         return events
     code_of = np.append(template.codes.get_indexer(events.codes), -1)
     changes: dict[str, Any] = {"code": code_of[events.code], "codes": template.codes}
-    if events.text is not None and template.texts is not None:
+    if template.texts is None:
+        changes |= {"text": None, "texts": None}
+    elif events.text is not None:
         text_of = np.append(template.texts.get_indexer(events.texts), -1)
         changes |= {"text": text_of[events.text], "texts": template.texts}
     return events._replace(**changes)

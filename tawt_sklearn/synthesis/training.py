@@ -118,7 +118,7 @@ class ActiveUnits(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         told = net.posteriors(self.rows)
-        active = (told.mean.var(0) > ACTIVE) & (told.divergence().mean(0) > ACTIVE)
+        active = (told.mean.var(0, correction=0) > ACTIVE) & (told.divergence().mean(0) > ACTIVE)
         net.history.record("active_units", int(active.sum()))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -355,4 +355,3 @@ def test_a_code_without_numbers_needs_none():
     assert not set(grammar.marginals) & set(range(grammar.n_codes))
     assert set(grammar.kind[: grammar.offsets[2]]) == {NOTHING}
     assert LEVEL in grammar.kind  # the number of events
-    assert (synthesizer.history_["train_number"] == 0).all()

@@ -98,7 +98,6 @@ def test_no_rounding_where_there_are_no_decimals():
     assert Marginal.fit(np.random.default_rng(0).normal(size=5000)).decimals is None
 
 
-@pytest.mark.xfail(reason="of numbers kept as quantiles a tie covers no share", strict=True)
 def test_a_tie_among_many_numbers_covers_its_share():
     rng = np.random.default_rng(0)
     sample = np.where(rng.random(5000) < 0.4, 0.0, rng.lognormal(size=5000))

@@ -84,7 +84,6 @@ def test_pickled_it_writes_the_same(fitted):
         assert again.equals(told) if isinstance(told, pd.DataFrame) else (again == told).all()
 
 
-@pytest.mark.xfail(reason="codes are looked up in what the fit before saw", strict=True)
 def test_a_second_fit_forgets_the_first(plain_X):
     other = simple(codes=("x", "y"), seed=1)
     synthesizer = make().fit(plain_X, [0, 1] * 30).fit(other)
@@ -191,7 +190,6 @@ def test_its_progress_is_shown_if_asked_for(plain_X, capsys):
     assert "SequenceSynthesizer" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(reason="the last rows to end are not counted", strict=True)
 def test_progress_of_sampling_comes_to_its_end(plain_X, capsys):
     synthesizer = make().fit(plain_X).set_params(verbose=True)
     synthesizer.sample(40)
@@ -257,7 +255,6 @@ def test_more_latents_make_the_estimate_from_below_higher(trained):
     assert few < many
 
 
-@pytest.mark.xfail(reason="what a row draws depends on its place", strict=True)
 def test_log_prob_of_a_row_does_not_depend_on_the_others(plain, plain_X):
     together = plain.log_prob(plain_X)
     np.testing.assert_allclose(plain.log_prob(plain_X.iloc[::-1])[::-1], together, atol=1e-4)
@@ -271,16 +268,12 @@ def test_log_prob_needs_labels_where_there_were_some(fitted, plain, X, plain_X):
         plain.log_prob(plain_X, [0] * len(plain_X))
 
 
-@pytest.mark.xfail(
-    reason="labels of other numbers, or unknown ones, are not looked at", strict=True
-)
 @pytest.mark.parametrize("wrong", [[0, 1], [7] * 60])
 def test_log_prob_of_labels_that_cannot_be(fitted, X, wrong):
     with pytest.raises(ValueError, match="Expected"):
         fitted.log_prob(X, wrong)
 
 
-@pytest.mark.xfail(reason="not looked at", strict=True)
 def test_log_prob_without_latents(plain, plain_X):
     with pytest.raises(ValueError, match="n_samples"):
         plain.log_prob(plain_X, n_samples=0)
@@ -301,7 +294,6 @@ def test_reconstruct_with_missing_static_values_and_labels(fitted, X):
     np.testing.assert_array_equal(again["age"][known], X["age"][known])
 
 
-@pytest.mark.xfail(reason="what was left out in fit is refused", strict=True)
 def test_reconstruct_with_rare_static_values():
     column = pd.array(["x"] * 20 + ["p", "q", "r", "s"], dtype="str")
     X = simple(static={"x": column})
