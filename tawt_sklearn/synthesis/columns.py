@@ -80,7 +80,7 @@ class Column:
         self, level: NDArray[np.int64], number: NDArray[np.float64], name: Any
     ) -> pd.Series:
         """The column again."""
-        values = np.full(len(level), None, object)
+        values: Any = np.full(len(level), None, object)
         if self.marginal is not None:
             values = pd.Series(number)
             if pd.api.types.is_integer_dtype(self.dtype):

@@ -138,10 +138,7 @@ class Cache:
 
     def keep(self, rows: Tensor) -> None:
         """Only some rows, or others in their place."""
-        self.held = [
-            held and (held[0][rows], held[1][rows])  # type: ignore[misc]
-            for held in self.held
-        ]
+        self.held = [held and (held[0][rows], held[1][rows]) for held in self.held]
 
 
 class Decoder(nn.Module):
@@ -283,6 +280,7 @@ class Decoder(nn.Module):
         """(B, D) one embedded word, everything added -> (B, D) the next state."""
         x = x.unsqueeze(1)
         for layer, block in enumerate(self.blocks):
+            assert isinstance(block, CausalBlock)
             x = block.step(x, cache, layer)
         cache.length += 1
         return self.norm(x).squeeze(1)

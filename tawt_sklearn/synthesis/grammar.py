@@ -181,7 +181,8 @@ class Grammar:
                 table.add(code, n_levels=len(lengths))
             elif isinstance(name, tuple):
                 column = columns[name]
-                level, number = column.read((statics if name[0] == "static" else labels)[name[1]])
+                given = statics if name[0] == "static" else labels
+                level, number = column.read(pd.Series(given[name[1]]))
                 missing = bool(((level < 0) & np.isnan(number)).any())
                 table.add(code, missing, len(column.levels), column.marginal)
             else:
@@ -238,7 +239,7 @@ class Grammar:
                 if frame is None:
                     symbol[at] = self.offsets[word]
                     continue
-                level, number = column.read(frame[name[1]])
+                level, number = column.read(pd.Series(frame[name[1]]))
             else:
                 level, number = self._level_of(word, whole[name]), whole[name]
             self._read_whole(word, at, level, number, symbol, low, high)
@@ -391,7 +392,7 @@ class Histories:
         text = np.full(len(order), -1) if events.text is None else events.text[order]
         start = np.where(np.isnan(events.start), first_time, events.start)
         window = events.end - start
-        gap = np.round(np.diff(time, prepend=time[:1]), 9)
+        gap = np.round(np.diff(time, prepend=time[:1]), 9).astype(np.float64)
         gap[begins[some]] = 0.0
         return cls(
             row=row,

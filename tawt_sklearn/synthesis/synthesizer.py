@@ -297,7 +297,7 @@ class SequenceSynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         held_out = data.subset(np.sort(order[:n_out])) if n_out else None
         kept = data.subset(np.sort(order[n_out:]))
         steps = -(-len(kept) // min(self.batch_size, max(1, len(kept) // 4)))
-        model = {
+        model: dict[str, Any] = {
             "backbone": {
                 **self.preparation_.sizes(),
                 "d_model": self.d_model,
@@ -699,8 +699,7 @@ def _history_of(net: SynthesisNet) -> pd.DataFrame:
         for name in map(str, table)
         if name.startswith(("train_", "valid_")) and not name.endswith(("_batch_count", "_best"))
     ]
-    parts = [table["epoch"], table[kept], table["active_units"], table["dur"].rename("seconds")]
-    return pd.concat(parts, axis=1)
+    return table[["epoch", *kept, "active_units", "dur"]].rename(columns={"dur": "seconds"})
 
 
 def _with_dictionaries_of(template: EventsArray, events: EventsArray) -> EventsArray:
@@ -714,7 +713,7 @@ def _with_dictionaries_of(template: EventsArray, events: EventsArray) -> EventsA
     changes: dict[str, Any] = {"code": code_of[events.code], "codes": template.codes}
     if template.texts is None:
         changes |= {"text": None, "texts": None}
-    elif events.text is not None:
+    elif events.text is not None and events.texts is not None:
         text_of = np.append(template.texts.get_indexer(events.texts), -1)
         changes |= {"text": text_of[events.text], "texts": template.texts}
     return events._replace(**changes)
