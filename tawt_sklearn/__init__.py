@@ -15,6 +15,7 @@ _PUBLIC = {
     "EventsArray": "tawt_sklearn.events.array",
     "EventsDtype": "tawt_sklearn.events.dtype",
     "MissingMaskEncoder": "tawt_sklearn.tokens.missing",
+    "SequenceSynthesizer": "tawt_sklearn.synthesis.synthesizer",
     "TimeAwareClassifier": "tawt_sklearn.estimators.classifier",
     "TimeAwareEncoder": "tawt_sklearn.estimators.encoder",
     "TimeAwareRegressor": "tawt_sklearn.estimators.regressor",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Self
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _clone_parametrized, _fit_context, is_classifier
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,6 +40,7 @@ from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import (
     Continued,
     Pretrained,
+    SharesPretrained,
     check_shape,
     read_pretrained,
 )
@@ -97,7 +96,9 @@ class Ready:
         )
 
 
-class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator):
+class TimeAwareEstimator(
+    SharesPretrained, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
+):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
     _parameter_constraints: dict[str, list[Any]] = CONSTRAINTS
@@ -557,34 +558,6 @@ class TimeAwareEstimator(Exportable, CallbackSupportMixin, SavedOnce, BaseEstima
         if sample_weight is not None:
             weight = read_weights(sample_weight, X, len(panel))[case]
         return float(judge(truth, told, sample_weight=weight))
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, as scikit-learn does, but for those of a pretrained encoder.
-
-        Raises
-        ------
-        ValueError
-            ``pretrained__...``: an encoder keeps the parameters that it was pretrained with.
-        """
-        now = self.get_params()
-        inner = {name for name in params if name.startswith("pretrained__") and name in now}
-        changed = [name for name in inner if joblib.hash(params[name]) != joblib.hash(now[name])]
-        if odd := [name for name in changed if np.ndim(params[name]) or params[name] != now[name]]:
-            raise ValueError(
-                "Expected parameters of this estimator: the encoder is shared, and has been "
-                f"pretrained with its own. Got {min(odd)!r}. Pretrain another encoder and pass it "
-                "as pretrained (in a param_grid within FrozenEstimator)."
-            )
-        params = {name: value for name, value in params.items() if name not in inner}
-        return super().set_params(**params)
-
-    def __sklearn_clone__(self) -> Self:
-        """An unfitted copy that shares the pretrained encoder, which a clone would empty."""
-        bare = copy(self)
-        bare.pretrained = None
-        cloned = _clone_parametrized(bare)
-        cloned.pretrained = self.pretrained
-        return cloned
 
     @classmethod
     def _from_saved(cls, state: dict[str, Any], device: Any) -> Self:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import _clone_parametrized
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import Tensor
@@ -110,6 +113,43 @@ class Continued:
     def beginning_of_steps(self, fresh: dict[str, Tensor]) -> Beginning:
         """Its weights."""
         return Beginning(self.net.weights())
+
+
+class SharesPretrained:
+    """Of an estimator with a parameter ``pretrained``: copies share the encoder.
+
+    Stands before ``BaseEstimator`` among its bases.
+    """
+
+    pretrained: Any
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as scikit-learn does, but for those of a pretrained encoder.
+
+        Raises
+        ------
+        ValueError
+            ``pretrained__...``: an encoder keeps the parameters that it was pretrained with.
+        """
+        now = self.get_params()  # type: ignore[attr-defined]
+        inner = {name for name in params if name.startswith("pretrained__") and name in now}
+        changed = [name for name in inner if joblib.hash(params[name]) != joblib.hash(now[name])]
+        if odd := [name for name in changed if np.ndim(params[name]) or params[name] != now[name]]:
+            raise ValueError(
+                "Expected parameters of this estimator: the encoder is shared, and has been "
+                f"pretrained with its own. Got {min(odd)!r}. Pretrain another encoder and pass it "
+                "as pretrained (in a param_grid within FrozenEstimator)."
+            )
+        params = {name: value for name, value in params.items() if name not in inner}
+        return super().set_params(**params)  # type: ignore[misc]
+
+    def __sklearn_clone__(self) -> Self:
+        """An unfitted copy that shares the pretrained encoder, which a clone would empty."""
+        bare = copy(self)
+        bare.pretrained = None
+        cloned = _clone_parametrized(bare)
+        cloned.pretrained = self.pretrained
+        return cloned
 
 
 def _shape(net: EventNet, dropout: float) -> dict[str, Any]:

@@ -26,16 +26,21 @@ class SentenceBatch:
     code, gap, symbol : int64
     since : float
         Time since the first event.
+    wait : float
+        The gap, as :meth:`Gaps.wait` has it.
     left : float
         Share of the events that are still to come.
     score : float
         Normal score of the number, 0 for none; in the middle where several are as good.
     low, high : float
         Between which shares of its distribution the number lies.
-    last, last_number : int64
-        Places of the last word of the same code, and of the last one with a number; -1 for none.
-    mean, number : float
-        Mean of the scores of the numbers of the same code before, and how many there were.
+    last_symbol : int64
+        Of the last word of the same code, -1 for none.
+    last_since : float
+        Time since that word, 0 for none.
+    last_score, mean, number : float
+        The last and the mean of the scores of the numbers of the same code before, 0 for none, and
+        how many there were.
     """
 
     filled: Tensor
@@ -43,12 +48,14 @@ class SentenceBatch:
     gap: Tensor
     symbol: Tensor
     since: Tensor
+    wait: Tensor
     left: Tensor
     score: Tensor
     low: Tensor
     high: Tensor
-    last: Tensor
-    last_number: Tensor
+    last_symbol: Tensor
+    last_since: Tensor
+    last_score: Tensor
     mean: Tensor
     number: Tensor
 
@@ -114,18 +121,21 @@ class SynthesisDataset(RowDataset):
 
     def flat(self) -> dict[str, Tensor]:
         told = self.sentences
-        arrays = {
-            **{name: getattr(told, name) for name in ("code", "gap", "symbol")},
-            **{name: getattr(told, name) for name in ("since", "left", "low", "high")},
-            "last": told.last,
-            "last_number": told.last_number,
-            "score": np.where(told.high > 0, middle_scores(told.low, told.high), 0.0),
-        }
-        arrays["score"] = arrays["score"].astype(np.float32)
         row = np.repeat(np.arange(len(self)), np.diff(told.offsets))
-        arrays["mean"], arrays["number"] = means_before(
-            row, told.code, arrays["score"], told.high > 0
-        )
+        score = np.where(told.high > 0, middle_scores(told.low, told.high), 0.0).astype(np.float32)
+        begin = told.offsets[row]
+        last, number = begin + told.last, begin + told.last_number  # before begin for none
+        since = told.since - told.since[last.clip(min=0)]
+        names = ("code", "gap", "symbol", "since", "wait", "left", "low", "high")
+        arrays = {name: getattr(told, name) for name in names}
+        arrays |= {
+            "score": score,
+            "last_symbol": np.where(told.last >= 0, told.symbol[last.clip(min=0)], -1),
+            "last_since": np.where(told.last >= 0, since, 0.0).clip(min=0).astype(np.float32),
+            "last_score": np.where(told.last_number >= 0, score[number.clip(min=0)], 0.0),
+        }
+        arrays["last_score"] = arrays["last_score"].astype(np.float32)
+        arrays["mean"], arrays["number"] = means_before(row, told.code, score, told.high > 0)
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
     def hold_on(self, device: torch.device) -> bool:

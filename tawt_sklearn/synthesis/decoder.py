@@ -21,6 +21,9 @@ from tawt_sklearn.nn.backbone import RowDropout
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
 
+N_GAP_NORMALS = 8
+"""Of the mixture that the logarithm of a gap comes from, where gaps are not in classes."""
+
 N_WAVES = 8
 SMALLEST_SPREAD = 0.02
 
@@ -33,6 +36,7 @@ class Words(NamedTuple):
     symbol: Tensor
     score: Tensor  # 0 where there is no number
     since: Tensor
+    wait: Tensor
     left: Tensor
 
 
@@ -99,10 +103,13 @@ class CausalBlock(nn.Module):
         qkv = self.qkv(self.norm_attention(x)).view(B, T, 3, self.n_heads, D // self.n_heads)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> the same."""
+    def forward(self, x: Tensor, first: int, window: int) -> Tensor:
+        """(B, T, D) -> the same; each sees the ``first`` words and as many as ``window`` before."""
         q, k, v = self.heads(x)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if x.shape[1] <= first + window:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            mixed = banded_attention(q, k, v, first, window)
         return self.after(x, mixed)
 
     def step(self, x: Tensor, cache: Cache, layer: int) -> Tensor:
@@ -116,24 +123,50 @@ class CausalBlock(nn.Module):
         return x + self.dropout(self.feedforward(self.norm_feedforward(x)))
 
 
-class Cache:
-    """Keys and values of the words so far, (B, H, T, d) for each layer."""
+def banded_attention(q: Tensor, k: Tensor, v: Tensor, first: int, window: int) -> Tensor:
+    """(B, H, T, d): causal attention to the ``first`` words and the last ``window`` ones."""
+    T = q.shape[2]
+    told = []
+    for begin in range(0, T, window):
+        query = torch.arange(begin, min(begin + window, T), device=q.device)
+        recent = torch.arange(max(0, begin - window + 1), int(query[-1]) + 1, device=q.device)
+        key = torch.cat([torch.arange(min(first, int(recent[0])), device=q.device), recent])
+        back = query.unsqueeze(1) - key
+        seen = (back >= 0) & ((back < window) | (key < first))
+        some = q[:, :, query], k[:, :, key], v[:, :, key]
+        told.append(F.scaled_dot_product_attention(*some, attn_mask=seen))
+    return torch.cat(told, dim=2)
 
-    def __init__(self, n_layers: int) -> None:
+
+class Cache:
+    """Keys and values of the words so far, (B, H, T, d) for each layer.
+
+    Parameters
+    ----------
+    n_layers : int
+    first, window : int
+        Kept are the first words, and the last ones, in no order.
+    """
+
+    def __init__(self, n_layers: int, first: int, window: int) -> None:
         self.held: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
-        self.length = 0
+        self.first, self.window, self.length = first, window, 0
 
     def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append (B, H, 1, d); give all there are."""
-        held, T = self.held[layer], self.length + 1
+        held, T = self.held[layer], min(self.length + 1, self.first + self.window)
         if held is None or held[0].shape[2] < T:  # twice as long, so that copies stay few
             B, H, _, d = k.shape
-            longer = (k.new_empty(B, H, max(32, 2 * T), d), k.new_empty(B, H, max(32, 2 * T), d))
+            room = min(max(32, 2 * T), self.first + self.window)
+            longer = k.new_empty(B, H, room, d), k.new_empty(B, H, room, d)
             if held is not None:
                 for new, old in zip(longer, held, strict=True):
                     new[:, :, : T - 1] = old[:, :, : T - 1]
             held = self.held[layer] = longer
-        held[0][:, :, T - 1 : T], held[1][:, :, T - 1 : T] = k, v
+        at = self.length
+        if at >= self.first:
+            at = self.first + (at - self.first) % self.window  # in place of the oldest one
+        held[0][:, :, at : at + 1], held[1][:, :, at : at + 1] = k, v
         return held[0][:, :, :T], held[1][:, :, :T]
 
     def keep(self, rows: Tensor) -> None:
@@ -157,6 +190,10 @@ class Decoder(nn.Module):
     n_prefix : int
     horizon : float
         Length of a typical history.
+    context_length : int
+        Words that one looks back on, besides the prefix.
+    gap_sizes : bool
+        Whether gaps are drawn from a mixture of normals, not from their class.
     d_latent, d_model, n_layers, n_heads, dropout
         Shape of the network.
     """
@@ -174,6 +211,8 @@ class Decoder(nn.Module):
         kinds: list[int],
         n_prefix: int,
         horizon: float,
+        context_length: int,
+        gap_sizes: bool,
         d_latent: int,
         d_model: int,
         n_layers: int,
@@ -183,6 +222,7 @@ class Decoder(nn.Module):
         super().__init__()
         D = d_model
         self.n_codes, self.n_gaps, self.n_prefix, self.horizon = n_codes, n_gaps, n_prefix, horizon
+        self.context_length, self.gap_sizes = context_length, gap_sizes
         self.symbols = Symbols(offsets, kinds)
         self.register_buffer("repeats", torch.tensor([*repeats, False]), persistent=False)
         rates = 2 * math.pi / horizon * 2.0 ** torch.arange(N_WAVES)
@@ -193,7 +233,7 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(n_gaps, D)
         self.symbol = nn.Embedding(n_symbols + 1, D)  # the last one is that of no symbol
         self.number = nn.Linear(3, D)
-        self.moment = nn.Linear(6 + 2 * N_WAVES, D)
+        self.moment = nn.Linear(8 + 2 * N_WAVES, D)
         self.latent = nn.Linear(d_latent, D)
         self.whole = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))
         self.blocks = nn.ModuleList(
@@ -201,6 +241,7 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(D)
         self.to_gap = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_gaps))
+        self.gap_mixture = nn.Linear(D, 3 * N_GAP_NORMALS) if gap_sizes else None
         self.after_gap = nn.Embedding(n_gaps, D)
         self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes + 1))
         self.about_code = nn.Embedding(n_words, D)
@@ -216,8 +257,10 @@ class Decoder(nn.Module):
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.constant_(self.inertia.weight, 0.3)
-        with torch.no_grad():  # normals that lie apart, and together look like one
-            self.mixture.bias[N_NORMALS : 2 * N_NORMALS] = torch.linspace(-1, 1, N_NORMALS)
+        for mixture in filter(None, (self.mixture, self.gap_mixture)):
+            K = mixture.out_features // 3  # normals that lie apart, and together look like one
+            with torch.no_grad():
+                mixture.bias[K : 2 * K] = torch.linspace(-1, 1, K)
 
     # ---- words in ----------------------------------------------------------------------------
 
@@ -235,7 +278,7 @@ class Decoder(nn.Module):
         )
 
     def moments(self, words: Words) -> Tensor:
-        """When a word is: (..., 6 + 2 * N_WAVES)."""
+        """When a word is: (..., 8 + 2 * N_WAVES)."""
         share = words.since / self.horizon
         angle = words.since.unsqueeze(-1) * self.rates
         plain = torch.stack(
@@ -246,6 +289,8 @@ class Decoder(nn.Module):
                 torch.log(words.left.clamp(min=1e-3)),
                 (words.left <= 0).to(share.dtype),
                 (share > 1).to(share.dtype),
+                words.wait,
+                words.wait.square(),
             ],
             dim=-1,
         )
@@ -273,8 +318,12 @@ class Decoder(nn.Module):
         P = self.n_prefix
         x = torch.cat([x[:, :P], x[:, P:] + subject], dim=1) + self.latent(z).unsqueeze(1)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, P + 1, self.context_length)
         return self.norm(x)
+
+    def cache(self) -> Cache:
+        """For :meth:`step`, empty."""
+        return Cache(len(self.blocks), self.n_prefix + 1, self.context_length)
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """(B, D) one embedded word, everything added -> (B, D) the next state."""
@@ -290,6 +339,11 @@ class Decoder(nn.Module):
     def gap_scores(self, state: Tensor) -> Tensor:
         """(N, D) -> (N, n_gaps)."""
         return self.to_gap(state)
+
+    def gap_normals(self, state: Tensor) -> tuple[Tensor, ...]:
+        """Log-weights, means and spreads (N, N_GAP_NORMALS) of the wait where there is one."""
+        assert self.gap_mixture is not None
+        return as_normals(self.gap_mixture(state))
 
     def code_scores(self, state: Tensor, gap: Tensor, last: Tensor) -> Tensor:
         """(N, D), classes of the gap, and the codes before -> (N, n_codes + 1).
@@ -321,10 +375,16 @@ class Decoder(nn.Module):
 
     def normals(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_NORMALS) of a number."""
-        weight, mean, spread = self.mixture(about).chunk(3, dim=-1)
+        weight, mean, spread = as_normals(self.mixture(about))
         by_last, by_mean = self.inertia(code).chunk(2, dim=-1)  # both 0 where there was none
         mean = mean + by_last * memory.score.unsqueeze(-1) + by_mean * memory.mean.unsqueeze(-1)
-        return weight.log_softmax(-1), mean, F.softplus(spread + 0.5) + SMALLEST_SPREAD
+        return weight, mean, spread
+
+
+def as_normals(told: Tensor) -> tuple[Tensor, ...]:
+    """(N, 3 K) -> log-weights, means and spreads (N, K) of a mixture."""
+    weight, mean, spread = told.chunk(3, dim=-1)
+    return weight.log_softmax(-1), mean, F.softplus(spread + 0.5) + SMALLEST_SPREAD
 
 
 def log_normal_mixture(x: Tensor, normals: tuple[Tensor, ...]) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tawt_sklearn.synthesis.marginals import decimals_of
+
 MOST_SINGLE = 64
 """With up to this many different gaps each is a class of its own."""
 
@@ -19,9 +21,81 @@ N_POINTS = 64
 SAME = 0
 """The class of no gap: an event at the time of the one before."""
 
+FARTHEST_WAIT = 5.0
+"""Waits are kept within this distance of 0."""
+
 
 @dataclass(frozen=True)
-class GapClasses:
+class Gaps:
+    """Gaps on a logarithmic scale.
+
+    Attributes
+    ----------
+    center, spread : float
+        Mean and standard deviation of the logarithms of the gaps that are not 0.
+    """
+
+    center: float
+    spread: float
+
+    def wait(self, gaps: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Standard logarithms of gaps (n,), 0 where there is none."""
+        positive = gaps > 0
+        logs = np.log(np.where(positive, gaps, 1.0))
+        waits = ((logs - self.center) / self.spread).clip(-FARTHEST_WAIT, FARTHEST_WAIT)
+        return np.where(positive, waits, 0.0).astype(np.float32)
+
+
+def _log_scale(positive: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation of the logarithms of gaps above 0."""
+    if not len(positive):
+        return 0.0, 1.0
+    logs = np.log(positive)
+    return float(logs.mean()), max(float(logs.std()), 1e-3)
+
+
+@dataclass(frozen=True)
+class LogGaps(Gaps):
+    """No gap, or one whose logarithm is a mixture of normals.
+
+    Attributes
+    ----------
+    least, most : float
+        Of the gaps of the data.
+    decimals : int or None
+        What gaps are rounded to.
+    """
+
+    least: float
+    most: float
+    decimals: int | None
+
+    @property
+    def number(self) -> int:
+        """Classes."""
+        return 2
+
+    @classmethod
+    def fit(cls, gaps: NDArray[np.float64]) -> LogGaps:
+        """Learn from gaps (n,) of zero or more."""
+        positive = gaps[gaps > 0]
+        least, most = (float(positive.min()), float(positive.max())) if len(positive) else (1, 1)
+        return cls(*_log_scale(positive), least, most, decimals_of(positive))
+
+    def of(self, gaps: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The class of each gap (n,)."""
+        return np.where(gaps > 0, 1, SAME)
+
+    def of_wait(self, wait: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The gaps of waits (n,)."""
+        gaps = np.exp(self.center + self.spread * wait).clip(self.least, self.most)
+        if self.decimals is None:
+            return gaps
+        return np.round(gaps, self.decimals).clip(self.least, self.most)
+
+
+@dataclass(frozen=True)
+class GapClasses(Gaps):
     """Spikes, such as exactly an hour, and quantile bins of all other gaps.
 
     Attributes
@@ -60,7 +134,7 @@ class GapClasses:
             within = (np.arange(N_POINTS) + 0.5) / N_POINTS
             place = first[:-1, np.newaxis] + within * np.diff(first)[:, np.newaxis]
             points.append(rest[place.astype(np.int64)])
-        return cls(spikes, edges, np.concatenate(points))
+        return cls(*_log_scale(positive), spikes, edges, np.concatenate(points))
 
     def of(self, gaps: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class of each gap (n,)."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.synthesis.columns import MOST_LEVELS, Column
-from tawt_sklearn.synthesis.gaps import SAME, GapClasses
+from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps
 from tawt_sklearn.synthesis.marginals import Marginal
 
 START, WINDOW, FIRST, LENGTH = "start", "window", "first", "length"
@@ -48,6 +49,8 @@ class Sentences:
         Extended code (prefix words and the end have codes, too), class of the gap, symbol.
     since : (N,) float32
         Time since the first event.
+    wait : (N,) float32
+        Of the gap; see :meth:`Gaps.wait`.
     left : (N,) float32
         Share of the events of the sentence that are still to come, after this word.
     low, high : (N,) float32
@@ -63,6 +66,7 @@ class Sentences:
     gap: NDArray[np.int64]
     symbol: NDArray[np.int64]
     since: NDArray[np.float32]
+    wait: NDArray[np.float32]
     left: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -87,7 +91,7 @@ class Grammar:
         ``("label", name)``.
     columns : dict of Column
         By the names of the prefix words that are columns.
-    gaps : GapClasses
+    gaps : GapClasses or LogGaps
     marginals : dict of Marginal
         By extended code.
     offsets : (n_words + 1,) int64
@@ -110,7 +114,7 @@ class Grammar:
     repeats: NDArray[np.bool_]
     prefix: list[Any]
     columns: dict[Any, Column]
-    gaps: GapClasses
+    gaps: GapClasses | LogGaps
     marginals: dict[int, Marginal]
     offsets: NDArray[np.int64]
     kind: NDArray[np.int64]
@@ -124,6 +128,19 @@ class Grammar:
     def n_words(self) -> int:
         """Extended codes: those of events, the end, and the prefix."""
         return self.n_codes + 1 + len(self.prefix)
+
+    def sizes(self) -> dict[str, Any]:
+        """Keywords of the decoder that the data decide."""
+        return {
+            "n_codes": self.n_codes,
+            "n_gaps": self.gaps.number,
+            "gap_sizes": isinstance(self.gaps, LogGaps),
+            "repeats": self.repeats.tolist(),
+            "offsets": self.offsets.tolist(),
+            "kinds": self.kind.tolist(),
+            "n_prefix": len(self.prefix),
+            "horizon": self.horizon,
+        }
 
     @property
     def end(self) -> int:
@@ -141,6 +158,7 @@ class Grammar:
         statics: pd.DataFrame,
         labels: pd.DataFrame,
         min_subjects: int,
+        gap: str = "bins",
     ) -> Grammar:
         """Learn from the events of B rows, their static columns and labels.
 
@@ -148,6 +166,8 @@ class Grammar:
         ----------
         min_subjects : int
             What fewer rows have, codes of events and levels of static columns, is left out.
+        gap : {"bins", "lognormal_mixture"}
+            How gaps are drawn.
         """
         B, V = len(events), len(events.codes)
         row = np.repeat(np.arange(B), np.diff(events.offsets))
@@ -193,7 +213,7 @@ class Grammar:
             repeats=history.repeats(len(kept)),
             prefix=prefix,
             columns=columns,
-            gaps=GapClasses.fit(history.gap),
+            gaps=(GapClasses if gap == "bins" else LogGaps).fit(history.gap),
             marginals=table.marginals,
             offsets=np.concatenate([[0], np.cumsum(table.counts)]).astype(np.int64),
             kind=np.concatenate(table.kinds).astype(np.int64),
@@ -220,9 +240,9 @@ class Grammar:
         gap = np.full(N, SAME, np.int64)
         symbol = np.repeat(self.offsets[self.end], N)
         low, high = np.zeros(N, np.float32), np.zeros(N, np.float32)
-        since = np.zeros(N, np.float32)
+        since, wait = np.zeros(N, np.float32), np.zeros(N, np.float32)
         code[place], gap[place] = history.code, self.gaps.of(history.gap)
-        since[place] = history.time
+        since[place], wait[place] = history.time, self.gaps.wait(history.gap)
         ends = offsets[1:] - 1
         since[ends] = np.where(lengths > 0, since[np.maximum(ends - 1, 0)], 0.0)
         self._read_values(place, history, symbol, low, high)
@@ -250,7 +270,19 @@ class Grammar:
         row = np.repeat(np.arange(B), np.diff(offsets))
         has_number = self.kind[symbol] == NUMBER
         last, last_number = _last_of_same(row, code, has_number, offsets)
-        return Sentences(offsets, code, gap, symbol, since, left, low, high, last, last_number)
+        return Sentences(
+            offsets, code, gap, symbol, since, wait, left, low, high, last, last_number
+        )
+
+    def shares(self, sentences: Sentences) -> dict[int, NDArray[np.float32]]:
+        """How often each symbol of each prefix word comes, by the place of the word."""
+        first = sentences.offsets[:-1]
+        told = {}
+        for k in range(len(self.prefix)):
+            low, high = self.offsets[self.n_codes + 1 + k :][:2]
+            count = np.bincount(sentences.symbol[first + k] - low, minlength=high - low)
+            told[k] = (count / len(first)).astype(np.float32)
+        return told
 
     def length_class(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class of each number of events."""
@@ -324,6 +356,44 @@ class Grammar:
                 at = place[group[is_number]]
                 symbol[at] = first + numbers[0]
                 low[at], high[at] = self.marginals[code].bounds(value[is_number])
+
+    def given(
+        self, asked: dict[str, pd.DataFrame], n: int
+    ) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Words about the whole history that n new subjects are to have.
+
+        Parameters
+        ----------
+        asked : dict
+            ``"static"`` and ``"label"`` -> columns of 1 or n rows.
+
+        Returns
+        -------
+        given : dict
+            Place in the prefix -> symbols (n,), -1 for what is to be drawn, and normal scores.
+        """
+        given = {}
+        for kind, frame in asked.items():
+            for name in frame.columns:
+                column = frame[name].repeat(n) if len(frame) == 1 else frame[name]
+                level, number = self.columns[kind, name].read(column)
+                present = column.notna().to_numpy()
+                unknown = present & (level < 0) & np.isnan(number)
+                if unknown.any():
+                    what = "labels" if kind == "label" else f"values of {name!r}"
+                    raise DataError(
+                        f"Expected {what} that were there in fit. Got "
+                        f"{column.iloc[int(unknown.argmax())]!r}. Known ones: "
+                        f"{list(self.columns[kind, name].levels[:10])}."
+                    )
+                symbol = np.full(n, -1)
+                low, high = np.zeros(n, np.float32), np.zeros(n, np.float32)
+                word = self.word((kind, name))
+                self._read_whole(word, np.arange(n), level, number, symbol, low, high)
+                symbol[~present] = -1
+                score = np.where(high > 0, scores((low + high) / 2), 0.0)
+                given[self.prefix.index((kind, name))] = symbol, score
+        return given
 
     # ---- writing -----------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Marginal:
         n, k = len(ordered), min(n_extreme, (len(ordered) + 1) // 2)
         ordered = ordered.clip(ordered[k - 1], ordered[n - k])
         values, counts = np.unique(ordered, return_counts=True)
-        decimals = _decimals(values)
+        decimals = decimals_of(values)
         if len(values) <= MOST_STEPS:
             upper = np.cumsum(counts) / n
             return cls(values, upper - counts / n, upper, True, decimals)
@@ -95,7 +95,7 @@ class Marginal:
         return found if self.decimals is None else np.round(found, self.decimals)
 
 
-def _decimals(values: NDArray[np.float64]) -> int | None:
+def decimals_of(values: NDArray[np.float64]) -> int | None:
     """Decimals that all values have, as far as single precision tells."""
     size = np.abs(values).max(initial=0.0)
     for decimals in range(MOST_DECIMALS + 1):

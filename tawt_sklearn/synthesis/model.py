@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from tawt_sklearn.synthesis.decoder import (
     log_normal_mixture,
     segment_log_softmax,
 )
+from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.grammar import NUMBER
 
 MOST_PROPERTIES = 128
@@ -30,6 +32,9 @@ WHOLE = 4.0
 
 N_GROUPS = 4
 """Of sentences of a batch, by length."""
+
+SPREAD = 0.7
+"""Of the means of the latent over the data; one and the same for all dimensions."""
 
 
 class Posterior(NamedTuple):
@@ -88,7 +93,7 @@ class SequenceModel(nn.Module):
         d_latent, D = decoder["d_latent"], backbone["d_model"]
         self.backbone = DualPatchBackbone(**backbone)
         n_places = self.backbone.places.n_usual
-        self.pooling = Pooling("mean", backbone["n_codes"], n_places, D, "dual", 64)
+        self.pooling = Pooling("mean", backbone["n_codes"], n_places, D, backbone["patching"], 64)
         d_pooled = self.pooling.d_out
         self.to_mean = nn.Sequential(nn.LayerNorm(d_pooled), nn.Linear(d_pooled, d_latent))
         self.to_variance = nn.Sequential(nn.LayerNorm(d_pooled), nn.Linear(d_pooled, d_latent))
@@ -122,13 +127,12 @@ class SequenceModel(nn.Module):
         posterior = self.posterior(batch.events)
         z = posterior.draw() if self.training else posterior.mean
         words = batch.words
-        hidden = None
-        if self.training and self.word_dropout:
-            P = self.decoder.n_prefix
-            hidden = torch.rand(words.code.shape, device=z.device) < self.word_dropout
-            hidden[:, :P] = False
-        told = self.log_likelihood(words, z, hidden)
         n_words = words.filled.sum()
+        if self.training:
+            shown, weight = self.stretches(words)
+        else:
+            shown, weight = words, None
+        told = self.log_likelihood(shown, z, weight)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
         if self.training:
@@ -139,64 +143,106 @@ class SequenceModel(nn.Module):
         parts["properties"] = 0.1 * self.property_loss(words, z)
         return parts
 
+    def stretches(self, words: SentenceBatch) -> tuple[SentenceBatch, Tensor]:
+        """Of sentences longer than the context the prefix and a stretch of events, drawn at random.
+
+        Returns
+        -------
+        words : SentenceBatch
+        weight : (B, T)
+            What each word counts in the loss.
+        """
+        P, B = self.decoder.n_prefix, len(words.code)
+        device = words.code.device
+        weight = words.filled.to(words.score.dtype)
+        weight[:, :P] *= WHOLE
+        W = self.decoder.context_length + 1  # the first one is only looked back on
+        length = words.filled.sum(1) - P
+        if int(length.max()) <= W:
+            return words, weight
+        # As if drawn from everywhere around the sentence and pushed into it, so that words near
+        # its ends come about as often as others.
+        drawn = torch.rand(B, device=device) * (length + W) - W
+        begin = drawn.long().clamp(min=0).minimum((length - W).clamp(min=0))
+        place = torch.arange(W, device=device) + begin.unsqueeze(1) + P
+        prefix = torch.arange(P, device=device).expand(B, P)
+        place = torch.cat([prefix, place.clamp(max=words.code.shape[1] - 1)], dim=1)
+        some = {f.name: getattr(words, f.name).gather(1, place) for f in fields(words)}
+        some["filled"][:, P:] &= torch.arange(W, device=device) < length.unsqueeze(1)
+        weight = some["filled"].to(words.score.dtype)
+        weight[:, :P] *= WHOLE
+        weight[:, P:] *= (length / length.clamp(max=W)).unsqueeze(1)  # for those left out
+        weight[:, P] = torch.where(begin > 0, 0.0, weight[:, P])
+        return SentenceBatch(**some), weight
+
     def log_likelihood(
-        self, words: SentenceBatch, z: Tensor, hidden: Tensor | None = None
+        self,
+        words: SentenceBatch,
+        z: Tensor,
+        weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Log-probabilities of the words of each row (B,), in parts; of numbers log-densities of
         their normal scores.
+
+        Parameters
+        ----------
+        weight : (B, T), optional
+            What each word counts.
         """
         decoder, P = self.decoder, self.decoder.n_prefix
         B = len(words.code)
-        state, row, place = self.states(words, z, hidden)
+        state, row, place = self.states(words, z)
         at = row, place
         code, gap, symbol = words.code[at], words.gap[at], words.symbol[at]
+        counts = state.new_ones(len(row)) if weight is None else weight[at]
         parts = {}
 
-        def by_row(told: Tensor, row: Tensor) -> Tensor:
-            return told.new_zeros(B).index_add(0, row, told)
+        def by_row(told: Tensor, some: Tensor) -> Tensor:
+            return told.new_zeros(B).index_add(0, row[some], told * counts[some])
 
-        is_event = place >= P
-        row_e, place_e = row[is_event], place[is_event]
-        state_e, gap_e, code_e = state[is_event], gap[is_event], code[is_event]
-        gaps = decoder.gap_scores(state_e)
-        parts["gap"] = by_row(-F.cross_entropy(gaps, gap_e, reduction="none"), row_e)
-        before = words.code[row_e, place_e - 1]
+        event = (place >= P).nonzero().squeeze(1)
+        state_e, gap_e = state[event], gap[event]
+        likely = -F.cross_entropy(decoder.gap_scores(state_e), gap_e, reduction="none")
+        if decoder.gap_sizes:
+            sizes = log_normal_mixture(words.wait[at][event], decoder.gap_normals(state_e))
+            likely = likely + torch.where(gap_e == SAME, 0.0, sizes)
+        parts["gap"] = by_row(likely, event)
+        before = words.code[row[event], place[event] - 1]
         codes = decoder.code_scores(state_e, gap_e, before)
-        parts["code"] = by_row(-F.cross_entropy(codes, code_e, reduction="none"), row_e)
+        parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
 
-        weight = torch.where(is_event | (not self.training), 1.0, WHOLE).to(state.dtype)
         memory = remembered(words, at, decoder.symbols.number)
         about = decoder.about(state, gap, code, memory)
         scores, symbols, owner = decoder.symbol_scores(about, code)
         chances = segment_log_softmax(scores, owner, len(code))
-        parts["symbol"] = by_row(chances[symbols == symbol[owner]] * weight, row)
+        every = torch.arange(len(row), device=row.device)
+        parts["symbol"] = by_row(chances[symbols == symbol[owner]], every)
         numeric = (decoder.symbols.kind[symbol] == NUMBER).nonzero().squeeze(1)
         low, high = words.low[at][numeric], words.high[at][numeric]
         score = drawn_scores(low, high) if self.training else words.score[at][numeric]
         few = Memory(*(part[numeric] for part in memory))
         normals = decoder.normals(about[numeric], code[numeric], few)
-        likely = log_normal_mixture(score, normals) * weight[numeric]
-        parts["number"] = by_row(likely, row[numeric])
+        parts["number"] = by_row(log_normal_mixture(score, normals), numeric)
         return parts
 
-    def states(
-        self, words: SentenceBatch, z: Tensor, hidden: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def states(self, words: SentenceBatch, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States (N, D) that the words are chosen from, with their rows and places (N,).
 
         Sentences of like length go together, so that little is padding.
         """
-        shown = Words(words.code, words.gap, words.symbol, words.score, words.since, words.left)
+        decoder = self.decoder
+        shown = Words(*(getattr(words, name) for name in Words._fields))
         length = words.filled.sum(1)
         order = length.argsort()
         told = []
         for rows in order.split(max(1, -(-len(order) // N_GROUPS))):
             T = int(length[rows[-1]])
-            states = self.decoder(
-                Words(*(part[rows, :T] for part in shown)),
-                z[rows],
-                None if hidden is None else hidden[rows, :T],
-            )
+            some = Words(*(part[rows, :T] for part in shown))
+            hidden = None
+            if self.training and self.word_dropout:
+                hidden = torch.rand(some.code.shape, device=z.device) < self.word_dropout
+                hidden[:, : decoder.n_prefix] = False
+            states = decoder(some, z[rows], hidden)
             row, place = words.filled[rows, :T].nonzero().unbind(1)
             told.append((states[row, place], rows[row], place))
         state, row, place = (torch.cat(part) for part in zip(*told, strict=True))
@@ -220,17 +266,14 @@ class SequenceModel(nn.Module):
         return counts + wrong.mean()
 
 
-SPREAD = 0.7
-"""Of the means of the latent over the data; one and the same for all dimensions."""
-
-
 def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) -> Memory:
     """What is remembered of the codes of some words, at (row, place)."""
-    row, _ = at
-    last, last_number = words.last[at], words.last_number[at]
-    has_last, has_number = last >= 0, last_number >= 0
-    before, before_number = last.clamp(min=0), last_number.clamp(min=0)
-    symbol = torch.where(has_last, words.symbol[row, before], no_symbol)
-    score = torch.where(has_number, words.score[row, before_number], 0.0)
-    since = torch.where(has_last, words.since[at] - words.since[row, before], 0.0)
-    return Memory(symbol, score, has_number, since.clamp(min=0), words.mean[at], words.number[at])
+    symbol, number = words.last_symbol[at], words.number[at]
+    return Memory(
+        torch.where(symbol < 0, no_symbol, symbol),
+        words.last_score[at],
+        number > 0,
+        words.last_since[at],
+        words.mean[at],
+        number,
+    )

@@ -10,13 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tawt_sklearn.synthesis.decoder import (
-    Cache,
-    Decoder,
-    Memory,
-    Words,
-    log_normal_mixture,
-)
+from tawt_sklearn.synthesis.decoder import Cache, Decoder, Memory, Words, log_normal_mixture
+from tawt_sklearn.synthesis.gaps import SAME, LogGaps
 from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, Grammar
 
 N_CANDIDATES = 24
@@ -67,7 +62,8 @@ class Writer:
     def __init__(self, decoder: Decoder, grammar: Grammar, generator: torch.Generator) -> None:
         self.decoder, self.grammar, self.generator = decoder, grammar, generator
         self.device = decoder.begin.device
-        self.points = torch.from_numpy(grammar.gaps.points)
+        gaps = grammar.gaps
+        self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
         lengths = torch.from_numpy(grammar.lengths).to(self.device)
         self.lengths = lengths.to(decoder.begin.dtype)
 
@@ -111,9 +107,10 @@ class Writer:
             if step == 0:
                 gap = torch.zeros_like(gap)
             code = self._draw(decoder.code_scores(state, gap, last))
-            time = time + self._gap(gap)
+            size, wait = self._gap(gap, state)
+            time = time + size
             since = time.to(state.dtype)
-            place = row_range(len(row), self.device), code
+            place = torch.arange(len(row), device=self.device), code
             had = memory_symbol[place] < decoder.symbols.number
             memory = Memory(
                 memory_symbol[place],
@@ -143,14 +140,14 @@ class Writer:
                 progress(len(row) - n_alive)
                 kept = alive.nonzero().squeeze(1)
                 row, code, gap, drawn, number = (x[kept] for x in (row, code, gap, drawn, number))
-                since, last, time, alive = (x[kept] for x in (since, last, time, alive))
+                wait, since, last, time, alive = (x[kept] for x in (wait, since, last, time, alive))
                 memory_symbol, memory_score = memory_symbol[kept], memory_score[kept]
                 memory_since, memory_has = memory_since[kept], memory_has[kept]
                 memory_sum, memory_number = memory_sum[kept], memory_number[kept]
                 added, total = added[kept], total[kept]
                 cache.keep(kept)
             left = (1 - (step + 1) / total.clamp(min=1)).clamp(0, 1)
-            words = Words(code, gap, drawn, number, since, left)
+            words = Words(code, gap, drawn, number, since, wait, left)
             state = decoder.step(decoder.embed(words) + added, cache)
         else:
             progress(len(row))
@@ -202,7 +199,7 @@ class Writer:
         P = self.decoder.n_prefix
         R = N_CANDIDATES if given else 1
         latent = z(n * R)
-        cache = Cache(len(self.decoder.blocks))
+        cache = self.decoder.cache()
         to_latent = self.decoder.latent(latent)
         state = self.decoder.step(self.decoder.begin + to_latent, cache)
         weight = state.new_zeros(n * R)
@@ -232,11 +229,11 @@ class Writer:
             symbols.append(symbol)
             scores.append(score)
             if k + 1 < P:
-                words = Words(code, zero, symbol, score, none, none + 1)
+                words = Words(code, zero, symbol, score, none, none, none + 1)
                 state = self.decoder.step(self.decoder.embed(words) + to_latent, cache)
         symbol, score = torch.stack(symbols, 1), torch.stack(scores, 1)
         if R > 1:
-            best = self._draw(weight.view(n, R)) + R * row_range(n, self.device)
+            best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
             latent, symbol, score = latent[best], symbol[best], score[best]
         return latent, (symbol, score)
 
@@ -249,10 +246,10 @@ class Writer:
         zero = torch.zeros(n, P, dtype=torch.int64, device=self.device)
         code = zero + decoder.n_codes + 1 + torch.arange(P, device=self.device)
         none = score.new_zeros(n, P)
-        embedded = decoder.embed(Words(code, zero, symbol, score, none, none + 1))
+        embedded = decoder.embed(Words(code, zero, symbol, score, none, none, none + 1))
         subject = decoder.subject(embedded).squeeze(1)
         to_latent = decoder.latent(latent)
-        cache = Cache(len(decoder.blocks))
+        cache = decoder.cache()
         state = decoder.step(decoder.begin + to_latent, cache)
         for k in range(P):
             more = subject if k == P - 1 else 0.0  # the last word is what the first event is after
@@ -267,11 +264,18 @@ class Writer:
         noise = torch.empty_like(scores).exponential_(generator=self.generator)
         return (scores - noise.log()).argmax(-1)
 
-    def _gap(self, gap: Tensor) -> Tensor:
-        """A gap of each class (N,), float64."""
-        n_points = self.points.shape[1]
-        point = torch.randint(n_points, gap.shape, generator=self.generator, device=self.device)
-        return self.points.to(self.device)[gap, point]
+    def _gap(self, gap: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A gap of each class (N,), float64, and its wait."""
+        gaps = self.grammar.gaps
+        if isinstance(gaps, LogGaps):
+            drawn = self._normal(self.decoder.gap_normals(state)).double().cpu().numpy()
+            size = np.where(gap.cpu().numpy() == SAME, 0.0, gaps.of_wait(drawn))
+        else:
+            n_points = self.points.shape[1]
+            point = torch.randint(n_points, gap.shape, generator=self.generator, device=self.device)
+            size = self.points.to(self.device)[gap, point].cpu().numpy()
+        told = torch.from_numpy(size), torch.from_numpy(gaps.wait(size)).to(state.dtype)
+        return told[0].to(self.device), told[1].to(self.device)
 
     def _symbol(self, about: Tensor, code: Tensor) -> Tensor:
         table, first = self._symbols(about, code)
@@ -289,12 +293,12 @@ class Writer:
 
     def _number(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
         """A normal score of each code (N,)."""
-        weight, mean, spread = self.decoder.normals(about, code, memory)
-        which = self._draw(weight).unsqueeze(1)
-        noise = torch.empty_like(mean[:, 0]).normal_(generator=self.generator)
-        drawn = mean.gather(1, which).squeeze(1) + noise * spread.gather(1, which).squeeze(1)
+        drawn = self._normal(self.decoder.normals(about, code, memory))
         return drawn.clamp(-FARTHEST, FARTHEST)
 
-
-def row_range(n: int, device: torch.device) -> Tensor:
-    return torch.arange(n, device=device)
+    def _normal(self, normals: tuple[Tensor, ...]) -> Tensor:
+        """(N,) from mixtures of normals."""
+        weight, mean, spread = normals
+        which = self._draw(weight).unsqueeze(1)
+        noise = torch.empty_like(mean[:, 0]).normal_(generator=self.generator)
+        return mean.gather(1, which).squeeze(1) + noise * spread.gather(1, which).squeeze(1)

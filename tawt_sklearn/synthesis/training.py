@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
+from torch import Tensor
 
-from tawt_sklearn.synthesis.data import SynthesisDataset
-from tawt_sklearn.synthesis.model import SPREAD, Posterior
+from tawt_sklearn.synthesis.data import SynthesisBatch, SynthesisDataset
+from tawt_sklearn.synthesis.model import SPREAD, Posterior, SequenceModel
 from tawt_sklearn.training.callbacks import TrainingStopped
 from tawt_sklearn.training.chunks import each
 from tawt_sklearn.training.net import in_order
@@ -25,6 +27,8 @@ ACTIVE = 0.01
 class SynthesisNet(PretrainingNet):
     """A :class:`PretrainingNet` around a :class:`SequenceModel`."""
 
+    model_type = SequenceModel
+
     def prepare_for_prediction(self) -> SynthesisNet:
         """Evaluation mode."""
         self.module_.eval()
@@ -33,18 +37,26 @@ class SynthesisNet(PretrainingNet):
 
     def posteriors(self, dataset: SynthesisDataset) -> Posterior:
         """Means and log-variances (n, d_latent) of all rows, in double precision on the CPU."""
-        module = self.module_.eval()
-        dtype = next(module.parameters()).dtype
 
-        def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            events = dataset.rows.batch(rows).to(self.module_device, dtype)
-            return torch.stack(module.posterior(events), dim=1).double().cpu().numpy()
+        def ask(batch: SynthesisBatch, rows: NDArray[np.int64]) -> Tensor:
+            return torch.stack(self.module_.posterior(batch.events), dim=1)
+
+        mean, log_variance = torch.from_numpy(self._each_row(dataset, ask)).unbind(1)
+        return Posterior(mean, log_variance)
+
+    def _each_row(
+        self, dataset: SynthesisDataset, ask: Callable[[SynthesisBatch, NDArray[np.int64]], Tensor]
+    ) -> NDArray[np.float64]:
+        """What a function says of batches, put together in the order of the rows."""
+        dtype = next(self.module_.eval().parameters()).dtype
+
+        def told(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            batch = dataset.batch(rows).to(self.module_device, dtype)
+            return ask(batch, rows).double().cpu().numpy()
 
         groups = self.chunks(dataset, by_size=True)
         with torch.inference_mode():
-            parts = list(each(groups, ask, dataset.batch, self.module_device))
-        mean, log_variance = torch.from_numpy(in_order(parts)).unbind(1)
-        return Posterior(mean, log_variance)
+            return in_order(list(each(groups, told, dataset.batch, self.module_device)))
 
     @torch.no_grad()
     def settle(self, dataset: SynthesisDataset) -> None:
@@ -64,19 +76,13 @@ class SynthesisNet(PretrainingNet):
         self, dataset: SynthesisDataset, z: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(n,) log-likelihood of each row given its latent (n, d_latent)."""
-        module = self.module_.eval()
-        dtype = next(module.parameters()).dtype
-        latent = torch.from_numpy(z).to(self.module_device, dtype)
 
-        def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            words = dataset.batch(rows).to(self.module_device, dtype).words
-            parts = module.log_likelihood(words, latent[torch.from_numpy(rows)])
-            return torch.stack([*parts.values()]).sum(0).double().cpu().numpy()
+        def ask(batch: SynthesisBatch, rows: NDArray[np.int64]) -> Tensor:
+            words = batch.words
+            latent = torch.from_numpy(z[rows]).to(words.score)
+            return torch.stack([*self.module_.log_likelihood(words, latent).values()]).sum(0)
 
-        groups = self.chunks(dataset, by_size=True)
-        with torch.inference_mode():
-            parts = list(each(groups, ask, dataset.batch, self.module_device))
-        return in_order(parts)
+        return self._each_row(dataset, ask)
 
 
 class StopOnTheClock(Callback):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from skorch.history import History
-from torch import Tensor
+from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
@@ -49,6 +49,8 @@ N_VIEWS = 4096
 
 class PretrainingNet(EventNet):
     """An :class:`EventNet` whose module computes the parts of its loss itself."""
+
+    model_type: type[nn.Module] = Pretrainer
 
     def validation_step(self, batch: Any, **fit_params: Any) -> Any:
         """As in skorch, with draws that are the same each time and are none of training's."""
@@ -199,7 +201,7 @@ class PretrainingNet(EventNet):
         model, weights = state["model"], state["weights"]
         weights = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         check_architecture(model)
-        check_weights(Pretrainer, model, weights)
+        check_weights(cls.model_type, model, weights)
         precision = precision_of(state)
         place = resolve_device(device)
         return cls.made(model, lambda _: weights, state["history"], place, precision=precision)
@@ -223,7 +225,7 @@ class PretrainingNet(EventNet):
         """
         with isolated_torch(seed, place, n_threads=None):
             net = cls(
-                partial(Pretrainer, **model),
+                partial(cls.model_type, **model),
                 SumOfParts(),
                 optimizer=torch.optim.AdamW,
                 train_split=None,

@@ -50,7 +50,7 @@ def z(fitted):
 
 
 def shown(words: SentenceBatch) -> Words:
-    return Words(words.code, words.gap, words.symbol, words.score, words.since, words.left)
+    return Words(*(getattr(words, name) for name in Words._fields))
 
 
 def row_of(words: SentenceBatch, row: int) -> SentenceBatch:
@@ -101,7 +101,7 @@ def test_rows_that_leave_the_cache_do_not_change_the_others(model, z):
     decoder = model.decoder
     x = torch.randn(12, 40, decoder.begin.shape[0], generator=torch.Generator().manual_seed(0))
     x, kept = x.double(), torch.tensor([1, 4, 9])
-    few, all_rows = Cache(len(decoder.blocks)), Cache(len(decoder.blocks))
+    few, all_rows = decoder.cache(), decoder.cache()
     for place in range(40):
         state = decoder.step(x[:, place], all_rows)
         if place < 3:

@@ -19,6 +19,7 @@ class Untrained:
     """Stands in for a network: what is read and written does not depend on it."""
 
     history = ()
+    module_device = torch.device("cpu")
 
     def posteriors(self, data):
         torch.manual_seed(0)
@@ -45,9 +46,11 @@ def written_again(synthesizer: SequenceSynthesizer, X, y=None):
     is_event = (place >= P) & (words.code != synthesizer.grammar_.end)
     prefix = first[:, None] + np.arange(P)
     share = (words.low.astype(float) + words.high) / 2
-    history = Histories.of(synthesizer._parts(synthesizer._read(X))[0], synthesizer.grammar_.kept)
+    history = Histories.of(
+        synthesizer.form_.parts(synthesizer.form_.read(X))[0], synthesizer.grammar_.kept
+    )
     row = np.repeat(np.arange(len(first)), np.diff(words.offsets))
-    return synthesizer._frame(
+    return synthesizer.form_.write(
         Written(
             words.symbol[prefix],
             share[prefix],
@@ -56,7 +59,8 @@ def written_again(synthesizer: SequenceSynthesizer, X, y=None):
             words.symbol[is_event],
             share[is_event],
             history.time,
-        )
+        ),
+        synthesizer.grammar_,
     )
 
 

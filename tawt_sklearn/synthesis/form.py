@@ -1,0 +1,292 @@
+"""What fit was given, and new subjects in the same form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tawt_sklearn.estimators._input import require_events
+from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.coerce import as_events, find_events
+from tawt_sklearn.events.dtype import EventsDtype
+from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.synthesis.grammar import FIRST, LEVEL, NUMBER, START, WINDOW, Grammar
+from tawt_sklearn.synthesis.sampling import Written
+
+
+@dataclass(frozen=True)
+class Form:
+    """Columns, dictionaries and shapes of fit.
+
+    Attributes
+    ----------
+    columns : list
+        Names, in order.
+    events_name : str
+        The one of the histories.
+    dtype : EventsDtype
+    codes, texts : Index
+        Dictionaries of the histories; no texts where there were none.
+    knows_start, knows_end : bool
+        Whether histories had an observation window.
+    array_shape : tuple of int or None
+        Of a row, where ``X`` was an array.
+    label_shape : tuple of int or None
+        Of a row of ``y``, None where there was none.
+    """
+
+    columns: list[Any]
+    events_name: Any
+    dtype: EventsDtype
+    codes: pd.Index
+    texts: pd.Index | None
+    knows_start: bool
+    knows_end: bool
+    array_shape: tuple[int, ...] | None
+    label_shape: tuple[int, ...] | None
+
+    @classmethod
+    def fit(cls, X: Any, y: Any) -> tuple[Form, pd.DataFrame]:
+        """Learn from what was given; give the rows as a frame of histories, too."""
+        is_array = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
+        frame = _some_rows(X)
+        require_events(frame)
+        name = find_events(frame)
+        events: EventsArray = frame[name].array
+        form = cls(
+            columns=list(frame.columns),
+            events_name=name,
+            dtype=events.dtype,
+            codes=events.codes,
+            texts=events.texts,
+            knows_start=not np.isnan(events.start).all(),
+            knows_end=not np.isnan(events.end).all(),
+            array_shape=tuple(int(n) for n in X.shape[1:]) if is_array else None,
+            label_shape=None if y is None else tuple(int(n) for n in np.shape(y)[1:]),
+        )
+        return form, frame
+
+    @property
+    def n_labels(self) -> int:
+        """Of a row."""
+        return 0 if self.label_shape is None else int(np.prod(self.label_shape))
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def read(self, X: Any) -> pd.DataFrame:
+        """Rows of histories, as they were in fit."""
+        frame = _some_rows(X)
+        if list(frame.columns) != self.columns:
+            raise DataError(
+                f"Expected the columns of fit, {self.columns}. Got {list(frame.columns)}."
+            )
+        return frame
+
+    def parts(self, frame: pd.DataFrame) -> tuple[EventsArray, pd.DataFrame]:
+        """Histories, with the dictionaries of fit, and static columns."""
+        missing = frame[self.events_name].isna()
+        if missing.any():
+            raise DataError(
+                f"Expected a history in every row of column {self.events_name!r}; it may be empty. "
+                f"Got NA in {int(missing.sum())} rows. Drop these rows or give them an empty "
+                "history."
+            )
+        events = self._translated(frame[self.events_name].array)
+        return events, frame.drop(columns=self.events_name)
+
+    def _translated(self, events: EventsArray) -> EventsArray:
+        """The same events with the code and text ids of fit; -1 for what was not there."""
+        same_texts = events.texts is None or (
+            self.texts is not None and events.texts.equals(self.texts)
+        )
+        if events.codes.equals(self.codes) and same_texts:
+            return events
+        code_of = np.append(self.codes.get_indexer(events.codes), -1)
+        changes: dict[str, Any] = {"code": code_of[events.code], "codes": self.codes}
+        if self.texts is None:
+            changes |= {"text": None, "texts": None}
+        elif events.text is not None and events.texts is not None:
+            text_of = np.append(self.texts.get_indexer(events.texts), -1)
+            changes |= {"text": text_of[events.text], "texts": self.texts}
+        return events._replace(**changes)
+
+    def labels(self, y: Any, n: int) -> pd.DataFrame:
+        """Labels of fit as columns; none without labels."""
+        if y is None:
+            return pd.DataFrame(index=range(n))
+        table = pd.DataFrame(y) if not isinstance(y, pd.DataFrame) else y
+        if len(table) != n:
+            raise DataError(
+                f"Expected one label for each of the {n} rows of X. Got {len(table)} labels. "
+                "Found input variables with inconsistent numbers of samples."
+            )
+        if table.isna().to_numpy().any():
+            raise DataError(
+                f"Expected labels in all rows. Got {int(table.isna().any(axis=1).sum())} rows "
+                "without. Drop them, or fit without y."
+            )
+        return table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
+
+    def given_labels(self, y: Any) -> pd.DataFrame:
+        """Labels as columns, one row or all."""
+        K = self.n_labels
+        labels = np.asarray(y, object)
+        if labels.ndim > 2 or (labels.shape[-1:] != (K,) and (labels.ndim == 2 or K > 1)):
+            raise DataError(
+                f"Expected {K} labels of each subject, as in fit. Got an array of shape "
+                f"{labels.shape}."
+            )
+        return pd.DataFrame(labels.reshape(-1, K)).infer_objects()
+
+    # ---- what is asked for -------------------------------------------------------------------
+
+    def number_of_rows(self, n: Any, y: Any, static: Any) -> int:
+        """How many subjects are to be written."""
+        sizes = {"n": n, "static": None, "y": None}
+        if static is not None and len(static) != 1:
+            sizes["static"] = len(static)
+        if y is not None and np.ndim(y) > len(self.label_shape or ()):
+            sizes["y"] = len(y)
+        told = {name: size for name, size in sizes.items() if size is not None}
+        if len(set(told.values())) > 1:
+            said = " and ".join(f"{size} of {name}" for name, size in told.items())
+            raise DataError(f"Expected one number of subjects. Got {said}.")
+        found = next(iter(told.values()), 1)
+        if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
+            raise ValueError(f"Expected n to be an integer of 1 or more. Got {found!r}.")
+        return int(found)
+
+    def asked(self, y: Any, static: Any) -> dict[str, pd.DataFrame]:
+        """Static columns and labels that new subjects are to have, by ``"static"``, ``"label"``."""
+        frames: dict[str, pd.DataFrame] = {}
+        if static is not None:
+            if not isinstance(static, pd.DataFrame):
+                raise DataError(f"Expected static to be a DataFrame. Got {type(static).__name__}.")
+            known = [name for name in self.columns if name != self.events_name]
+            if odd := [name for name in static.columns if name not in known]:
+                raise DataError(f"Expected static columns of fit, {known}. Got {odd[0]!r}, too.")
+            frames["static"] = static
+        if y is not None:
+            if not self.n_labels:
+                raise DataError("Expected labels in fit to ask for some. Got fit(X) without y.")
+            frames["label"] = self.given_labels(y)
+        return frames
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def write(
+        self, written: Written, grammar: Grammar, asked: dict[str, pd.DataFrame] | None = None
+    ) -> Any:
+        """What was written, with exactly what was asked for: ``X``, or ``(X, y)`` with labels."""
+        asked = asked or {}
+        n = len(written.prefix_symbol)
+        whole = {
+            name: _word(written, grammar, k, grammar.n_codes + 1 + k)
+            for k, name in enumerate(grammar.prefix)
+        }
+
+        def column(kind: str, name: Any) -> pd.Series:
+            drawn = grammar.columns[kind, name].written(*whole[kind, name], name)
+            return _exact(drawn, asked.get(kind), name)
+
+        columns: dict[Any, Any] = {}
+        for name in self.columns:
+            if name == self.events_name:
+                columns[name] = pd.Series(self._events(written, grammar, whole))
+            else:
+                columns[name] = column("static", name)
+        X: Any = pd.DataFrame(columns)
+        if self.array_shape is not None:
+            X = _panel(X[self.events_name].array, n, self.array_shape)
+        if self.label_shape is None:
+            return X
+        y = pd.concat([column("label", k) for k in range(self.n_labels)], axis=1).to_numpy()
+        return X, y.reshape(n, *self.label_shape)
+
+    def _events(
+        self,
+        written: Written,
+        grammar: Grammar,
+        whole: dict[Any, tuple[NDArray[np.int64], NDArray[np.float64]]],
+    ) -> EventsArray:
+        n = len(written.prefix_symbol)
+        kind = grammar.kind[written.symbol]
+        value = np.where(kind == LEVEL, grammar.level[written.symbol], np.nan)
+        numeric = kind == NUMBER
+        value[numeric] = grammar.numbers(written.code[numeric], written.share[numeric])
+        text = np.where(kind == LEVEL, grammar.text[written.symbol], -1)
+        start, first = np.nan_to_num(whole[START][1]), np.nan_to_num(whole[FIRST][1])
+        row = written.row
+        time = np.maximum(np.round((start + first)[row] + written.time, 9), start[row])
+        kept = np.ones(len(row), bool)
+        if WINDOW in whole:
+            end = start + np.maximum(whole[WINDOW][1], 0.0)
+            kept = ~(time > end[row] + 1e-9)
+            time = np.fmin(time, end[row])
+        lengths = np.bincount(row[kept], minlength=n)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        time = time[kept]
+        if WINDOW not in whole:
+            last = time[np.maximum(offsets[1:] - 1, 0)] if len(time) else start
+            end = np.where(lengths > 0, last, start)
+        return EventsArray.from_flat(
+            time=time,
+            code=grammar.kept[written.code[kept]],
+            value=value[kept].astype(np.float32),
+            text=None if self.texts is None else text[kept],
+            offsets=offsets,
+            codes=self.codes,
+            texts=self.texts,
+            start=start if self.knows_start else np.full(n, np.nan),
+            end=end if self.knows_end else np.full(n, np.nan),
+            **{name: getattr(self.dtype, name) for name in EventsDtype._metadata},
+        )
+
+
+def _some_rows(X: Any) -> pd.DataFrame:
+    frame = as_events(X)
+    if not len(frame):
+        raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
+    return frame
+
+
+def _word(
+    written: Written, grammar: Grammar, k: int, word: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Level (n,) of a word about the whole history, -1 for none, and its number, NaN for none."""
+    symbol = written.prefix_symbol[:, k]
+    kind = grammar.kind[symbol]
+    number = np.where(kind == LEVEL, grammar.level[symbol], np.nan)
+    numeric = kind == NUMBER
+    if numeric.any():
+        number[numeric] = grammar.marginals[word].value(written.prefix_share[numeric, k])
+    first, last = grammar.offsets[word : word + 2]
+    levels = np.flatnonzero(grammar.kind[first:last] == LEVEL)
+    level = np.where(kind == LEVEL, symbol - first - (levels[0] if levels.size else 0), -1)
+    return level, number
+
+
+def _exact(drawn: pd.Series, asked: pd.DataFrame | None, name: Any) -> pd.Series:
+    """What was asked for, exactly; what was drawn where nothing was."""
+    if asked is None or name not in asked.columns:
+        return drawn
+    column = asked[name].reset_index(drop=True).astype(object)
+    if len(column) == 1:
+        column = column.repeat(len(drawn)).reset_index(drop=True)
+    return column.where(column.notna(), drawn.astype(object)).astype(drawn.dtype).rename(name)
+
+
+def _panel(events: EventsArray, n: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(n, C, T) or (n, T) numbers from events at steps."""
+    C, T = shape if len(shape) == 2 else (1, shape[0])
+    channel = events.codes.str.removeprefix("channel_").astype(int).to_numpy()[events.code]
+    row = np.repeat(np.arange(n), np.diff(events.offsets))
+    step = np.round(events.time).astype(np.int64)
+    inside = (step >= 0) & (step < T)
+    panel = np.full((n, C, T), np.nan)
+    panel[row[inside], channel[inside], step[inside]] = events.value[inside]
+    return panel.reshape(n, *shape)
