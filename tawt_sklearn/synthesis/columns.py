@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.synthesis.marginals import Marginal
 
 MOST_LEVELS = 32
@@ -33,6 +33,16 @@ class Column:
     dtype: Any
     levels: NDArray
     marginal: Marginal | None
+
+    def _to_saved(self) -> dict[str, Any]:
+        empty = pd.Series([], dtype=self.dtype)  # files hold series, whatever their dtype
+        return {"empty": empty, "levels": self.levels, "marginal": self.marginal}
+
+    @classmethod
+    def _from_saved(cls, state: dict[str, Any], device: Any) -> Column:
+        if not isinstance(state["empty"], pd.Series):
+            raise SaveFileError(f"Expected a Series. Got {type(state['empty']).__name__}.")
+        return cls(state["empty"].dtype, state["levels"], state["marginal"])
 
     @classmethod
     def fit(cls, column: pd.Series, min_subjects: int, n_extreme: int) -> Column:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import RowDropout
+from tawt_sklearn.synthesis.grammar import NUMBER, REPEAT
 
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
@@ -72,6 +73,11 @@ class Symbols(nn.Module):
     @property
     def number(self) -> int:
         return len(self.kind)
+
+    def numeric(self, symbol: Tensor) -> Tensor:
+        """Which symbols come with a number."""
+        kind = self.kind[symbol]
+        return (kind == NUMBER) | (kind == REPEAT)
 
     def of(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Symbols of codes (N,), one after the other, and which of the N each belongs to."""
@@ -243,7 +249,7 @@ class Decoder(nn.Module):
         self.to_gap = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_gaps))
         self.gap_mixture = nn.Linear(D, 3 * N_GAP_NORMALS) if gap_sizes else None
         self.after_gap = nn.Embedding(n_gaps, D)
-        self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes + 1))
+        self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes))
         self.about_code = nn.Embedding(n_words, D)
         self.about_symbol = nn.Embedding(n_symbols + 1, D)
         self.about_number = nn.Linear(9, D)
@@ -266,8 +272,7 @@ class Decoder(nn.Module):
 
     def embed(self, words: Words) -> Tensor:
         """(..., ) words -> (..., D)."""
-        has_number = self.symbols.kind[words.symbol] == 1
-        is_number = has_number.to(words.score.dtype)
+        is_number = self.symbols.numeric(words.symbol).to(words.score.dtype)
         number = torch.stack([is_number, words.score, words.score.square() - is_number], dim=-1)
         return (
             self.code(words.code)
@@ -346,12 +351,12 @@ class Decoder(nn.Module):
         return as_normals(self.gap_mixture(state))
 
     def code_scores(self, state: Tensor, gap: Tensor, last: Tensor) -> Tensor:
-        """(N, D), classes of the gap, and the codes before -> (N, n_codes + 1).
+        """(N, D), classes of the gap, and the codes before -> (N, n_codes).
 
         At one time codes come in order; ``last`` is larger than any where there is none.
         """
         scores = self.to_code(state + self.after_gap(gap))
-        code = torch.arange(self.n_codes + 1, device=state.device)
+        code = torch.arange(self.n_codes, device=state.device)
         again = self.repeats[last.clamp(max=self.n_codes)]
         passed = (code < last.unsqueeze(1)) | ((code == last.unsqueeze(1)) & ~again.unsqueeze(1))
         chained = (gap == 0) & (last <= self.n_codes)
@@ -367,11 +372,14 @@ class Decoder(nn.Module):
         x = state + self.after_gap(gap) + self.about_code(code) + self.about_symbol(memory.symbol)
         return self.to_value(x + self.about_number(torch.stack(told, dim=-1)))
 
-    def symbol_scores(self, about: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def symbol_scores(
+        self, about: Tensor, code: Tensor, memory: Memory
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of the symbols of each code, one after the other; the symbols; their owners."""
         symbol, owner = self.symbols.of(code)
         scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
-        return scores, symbol, owner
+        nothing_to_repeat = (self.symbols.kind[symbol] == REPEAT) & ~memory.has_score[owner]
+        return scores.masked_fill(nothing_to_repeat, -torch.inf), symbol, owner
 
     def normals(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_NORMALS) of a number."""

@@ -14,7 +14,15 @@ from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import as_events, find_events
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.synthesis.grammar import FIRST, LEVEL, NUMBER, START, WINDOW, Grammar
+from tawt_sklearn.synthesis.grammar import (
+    FIRST,
+    LEVEL,
+    NUMBER,
+    REPEAT,
+    START,
+    WINDOW,
+    Grammar,
+)
 from tawt_sklearn.synthesis.sampling import Written
 
 
@@ -216,7 +224,7 @@ class Form:
         n = len(written.prefix_symbol)
         kind = grammar.kind[written.symbol]
         value = np.where(kind == LEVEL, grammar.level[written.symbol], np.nan)
-        numeric = kind == NUMBER
+        numeric = (kind == NUMBER) | (kind == REPEAT)
         value[numeric] = grammar.numbers(written.code[numeric], written.share[numeric])
         text = np.where(kind == LEVEL, grammar.text[written.symbol], -1)
         start, first = np.nan_to_num(whole[START][1]), np.nan_to_num(whole[FIRST][1])

@@ -2,8 +2,9 @@
 
 A sentence begins with what holds for the whole subject (when its history starts and how long it
 is, how many events it has, static columns, labels), goes on with its events in order of time, and
-ends with a word of its own.  Every word is a gap since the last one, a code, a symbol (nothing, a
-number, or one of the levels of the code) and, where the symbol says so, a number.
+ends with a word of its own, once it has as many as it said.  Every word is a gap since the last
+one, a code, a symbol (nothing, a number, the last number again, or one of the levels of the code)
+and, where the symbol says so, a number.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from tawt_sklearn.synthesis.marginals import Marginal
 START, WINDOW, FIRST, LENGTH = "start", "window", "first", "length"
 """Words about the whole history: its origin, its duration, when its first event is, how many."""
 
-NOTHING, NUMBER, LEVEL = 0, 1, 2
+NOTHING, NUMBER, LEVEL, REPEAT = 0, 1, 2, 3
 """Kinds of symbols."""
+
+REPEATED = 0.05
+"""Codes whose numbers are the last one again more often than this have a symbol for it."""
 
 MOSTLY = 0.95
 """Share of the numbers of a code that few common ones have to cover to be levels."""
@@ -102,11 +106,11 @@ class Grammar:
     text : (n_symbols,) int64
         Id of that text, -1 for none.
     lengths : (L,) float64
-        Typical number of events of each class of lengths; the edges between them lie halfway.
+        Typical number of events of each class of lengths.
+    shortest, longest : (L,) int64
+        Least and largest number of events of each class.
     horizon : float
         Length of a typical history.
-    longest : int
-        Events of the longest history.
     """
 
     n_codes: int
@@ -121,8 +125,9 @@ class Grammar:
     level: NDArray[np.float64]
     text: NDArray[np.int64]
     lengths: NDArray[np.float64]
+    shortest: NDArray[np.int64]
+    longest: NDArray[np.int64]
     horizon: float
-    longest: int
 
     @property
     def n_words(self) -> int:
@@ -194,7 +199,7 @@ class Grammar:
         for code, group in enumerate(groups):
             table.add_code(code, history.value[group], history.text[group], history.row[group])
         table.add(len(kept), has_nothing=True)  # the end
-        lengths = _typical_lengths(history.lengths)
+        lengths, shortest, longest = _classes_of_lengths(history.lengths)
         whole = history.whole()
         for code, name in enumerate(prefix, len(kept) + 1):
             if name == LENGTH:
@@ -220,8 +225,9 @@ class Grammar:
             level=np.concatenate(table.levels),
             text=np.concatenate(table.texts).astype(np.int64),
             lengths=lengths,
+            shortest=shortest,
+            longest=longest,
             horizon=horizon,
-            longest=int(history.lengths.max(initial=0)),
         )
 
     # ---- reading -----------------------------------------------------------------------------
@@ -264,11 +270,10 @@ class Grammar:
                 level, number = self._level_of(word, whole[name]), whole[name]
             self._read_whole(word, at, level, number, symbol, low, high)
         position = np.arange(N) - np.repeat(first, np.diff(offsets)) - P + 1  # events so far
-        typical = self.lengths[self.length_class(lengths)].clip(min=1)  # all that sampling knows
-        total = np.repeat(typical, np.diff(offsets))
+        total = np.repeat(lengths.clip(min=1), np.diff(offsets))
         left = (1 - position / total).clip(0, 1).astype(np.float32)
         row = np.repeat(np.arange(B), np.diff(offsets))
-        has_number = self.kind[symbol] == NUMBER
+        has_number = np.isin(self.kind[symbol], (NUMBER, REPEAT))
         last, last_number = _last_of_same(row, code, has_number, offsets)
         return Sentences(
             offsets, code, gap, symbol, since, wait, left, low, high, last, last_number
@@ -356,6 +361,9 @@ class Grammar:
                 at = place[group[is_number]]
                 symbol[at] = first + numbers[0]
                 low[at], high[at] = self.marginals[code].bounds(value[is_number])
+                if (repeats := np.flatnonzero(kinds == REPEAT)).size:
+                    again = _again(value[is_number], history.row[group[is_number]])
+                    symbol[at[again]] = first + repeats[0]
 
     def given(
         self, asked: dict[str, pd.DataFrame], n: int
@@ -519,7 +527,9 @@ class _Symbols:
         nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
         nothing |= len(texts) < len(np.unique(text[named]))
         n = len(texts) + len(levels)
-        self.add(code, nothing, n, marginal)
+        again = _again(values, row[number])
+        repeats = marginal is not None and bool(again.mean() > REPEATED)
+        self.add(code, nothing, n, marginal, repeats)
         if n:
             self.levels[-1][-n:] = np.concatenate([np.full(len(texts), np.nan), levels])
             self.texts[-1][-n:] = np.concatenate([texts, np.full(len(levels), -1)])
@@ -543,10 +553,12 @@ class _Symbols:
         has_nothing: bool = False,
         n_levels: int = 0,
         marginal: Marginal | None = None,
+        repeats: bool = False,
     ) -> None:
-        """Nothing, a number, and levels, as far as there are any; at least one of them."""
+        """Nothing, a number, the last one, and levels, as far as there are any; at least one."""
         has_nothing |= not (n_levels or marginal)
-        kinds = [NOTHING] * has_nothing + [NUMBER] * (marginal is not None) + [LEVEL] * n_levels
+        kinds = [NOTHING] * has_nothing + [NUMBER] * (marginal is not None)
+        kinds += [REPEAT] * repeats + [LEVEL] * n_levels
         self.counts.append(len(kinds))
         self.kinds.append(np.array(kinds))
         self.levels.append(np.full(len(kinds), np.nan))
@@ -564,13 +576,24 @@ def _common(values: NDArray, row: NDArray[np.int64], least: int) -> NDArray:
     return names[np.bincount(pairs % len(names), minlength=len(names)) >= least]
 
 
-def _typical_lengths(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Numbers of events that stand for all of them."""
+def _again(value: NDArray, row: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which numbers (n,) of a code, row by row, are those before them again."""
+    same = (np.diff(row, prepend=-1) == 0) & (np.diff(value, prepend=np.nan) == 0)
+    return np.asarray(same)
+
+
+def _classes_of_lengths(
+    lengths: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of events that stand for all of them, and what each stands for, from and to."""
     different = np.unique(lengths)
     if len(different) <= MOST_LENGTHS:
-        return different.astype(np.float64)
+        return different.astype(np.float64), different, different
     share = (np.arange(MOST_LENGTHS) + 0.5) / MOST_LENGTHS
-    return np.unique(np.quantile(lengths, share, method="nearest")).astype(np.float64)
+    typical = np.unique(np.quantile(lengths, share, method="nearest")).astype(np.int64)
+    middle = (typical[1:] + typical[:-1]) // 2
+    longest = np.append(middle, typical[-1])
+    return typical.astype(np.float64), np.append(typical[0], middle + 1), longest
 
 
 def _last_of_same(

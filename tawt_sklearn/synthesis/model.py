@@ -30,6 +30,12 @@ MOST_PROPERTIES = 128
 WHOLE = 4.0
 """What a word about the whole history counts in training: there are few of them."""
 
+LABEL = 0.125
+"""What a label counts at least, in words of its sentence.
+
+A label is one word of hundreds, and what it has to do with them is what people want.
+"""
+
 N_GROUPS = 4
 """Of sentences of a batch, by length."""
 
@@ -74,6 +80,8 @@ class SequenceModel(nn.Module):
         Until the divergence counts in full.
     word_dropout : float
         Share of events that the decoder does not see when it goes on.
+    n_labels : int
+        How many of the prefix words, the last ones, are labels.
     """
 
     n_steps: Tensor
@@ -86,10 +94,11 @@ class SequenceModel(nn.Module):
         free_bits: float,
         warmup_steps: int,
         word_dropout: float,
+        n_labels: int,
     ) -> None:
         super().__init__()
         self.free_bits, self.warmup_steps = free_bits, warmup_steps
-        self.word_dropout = word_dropout
+        self.word_dropout, self.n_labels = word_dropout, n_labels
         d_latent, D = decoder["d_latent"], backbone["d_model"]
         self.backbone = DualPatchBackbone(**backbone)
         n_places = self.backbone.places.n_usual
@@ -155,9 +164,12 @@ class SequenceModel(nn.Module):
         P, B = self.decoder.n_prefix, len(words.code)
         device = words.code.device
         weight = words.filled.to(words.score.dtype)
-        weight[:, :P] *= WHOLE
         W = self.decoder.context_length + 1  # the first one is only looked back on
         length = words.filled.sum(1) - P
+        whole = torch.full_like(weight[:, :P], WHOLE)
+        labels = (LABEL * length).clamp(min=WHOLE).unsqueeze(1)
+        whole[:, P - self.n_labels :] = labels.to(whole.dtype)
+        weight[:, :P] = whole
         if int(length.max()) <= W:
             return words, weight
         # As if drawn from everywhere around the sentence and pushed into it, so that words near
@@ -170,7 +182,7 @@ class SequenceModel(nn.Module):
         some = {f.name: getattr(words, f.name).gather(1, place) for f in fields(words)}
         some["filled"][:, P:] &= torch.arange(W, device=device) < length.unsqueeze(1)
         weight = some["filled"].to(words.score.dtype)
-        weight[:, :P] *= WHOLE
+        weight[:, :P] = whole
         weight[:, P:] *= (length / length.clamp(max=W)).unsqueeze(1)  # for those left out
         weight[:, P] = torch.where(begin > 0, 0.0, weight[:, P])
         return SentenceBatch(**some), weight
@@ -200,7 +212,8 @@ class SequenceModel(nn.Module):
         def by_row(told: Tensor, some: Tensor) -> Tensor:
             return told.new_zeros(B).index_add(0, row[some], told * counts[some])
 
-        event = (place >= P).nonzero().squeeze(1)
+        # The end comes where the stated length is reached, with certainty.
+        event = ((place >= P) & (code < decoder.n_codes)).nonzero().squeeze(1)
         state_e, gap_e = state[event], gap[event]
         likely = -F.cross_entropy(decoder.gap_scores(state_e), gap_e, reduction="none")
         if decoder.gap_sizes:
@@ -213,7 +226,7 @@ class SequenceModel(nn.Module):
 
         memory = remembered(words, at, decoder.symbols.number)
         about = decoder.about(state, gap, code, memory)
-        scores, symbols, owner = decoder.symbol_scores(about, code)
+        scores, symbols, owner = decoder.symbol_scores(about, code, memory)
         chances = segment_log_softmax(scores, owner, len(code))
         every = torch.arange(len(row), device=row.device)
         parts["symbol"] = by_row(chances[symbols == symbol[owner]], every)
@@ -255,7 +268,7 @@ class SequenceModel(nn.Module):
         chosen = words.filled & (words.code < n)
         cell = torch.arange(B, device=z.device).unsqueeze(1) * n + words.code
         cell, score = cell[chosen], words.score[chosen]
-        numeric = (self.decoder.symbols.kind[words.symbol[chosen]] == NUMBER).to(score.dtype)
+        numeric = self.decoder.symbols.numeric(words.symbol[chosen]).to(score.dtype)
         total = z.new_zeros(B * n, 3).index_add(
             0, cell, torch.stack([torch.ones_like(score), numeric, score * numeric], 1)
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tawt_sklearn.synthesis.decoder import Cache, Decoder, Memory, Words, log_normal_mixture
 from tawt_sklearn.synthesis.gaps import SAME, LogGaps
-from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, Grammar
+from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, REPEAT, Grammar
 
 N_CANDIDATES = 24
 """Latents that are drawn for each row of which something is given, to choose from."""
@@ -48,6 +48,63 @@ class Written(NamedTuple):
     time: NDArray[np.float64]
 
 
+class Notes(NamedTuple):
+    """What rows remember of each code; all (B, V)."""
+
+    symbol: Tensor  # n_symbols for none
+    score: Tensor
+    number: Tensor  # how many there were
+    total: Tensor  # of their scores
+    since: Tensor
+    no_symbol: int
+
+    @classmethod
+    def none(cls, n: int, n_codes: int, no_symbol: int, like: Tensor) -> Notes:
+        symbol = torch.full((n, n_codes), no_symbol, device=like.device)
+        zeros = (like.new_zeros(n, n_codes) for _ in range(4))
+        return cls(symbol, *zeros, no_symbol)
+
+    def of(self, code: Tensor, since: Tensor) -> Memory:
+        """Of a code (B,) of each row, at a time (B,)."""
+        symbol, score, number, total, last = (
+            part.gather(1, code.unsqueeze(1)).squeeze(1) for part in self[:5]
+        )
+        waited = torch.where(symbol < self.no_symbol, since - last, 0.0)
+        return Memory(symbol, score, number > 0, waited, total / number.clamp(min=1), number)
+
+    def add(
+        self, code: Tensor, symbol: Tensor, score: Tensor, numeric: Tensor, since: Tensor
+    ) -> None:
+        """An event of each row; its score is 0 where it has no number."""
+        place = torch.arange(len(code), device=code.device), code
+        self.symbol[place], self.since[place] = symbol, since
+        self.score[place] = torch.where(numeric, score, self.score[place])
+        self.number[place] += numeric
+        self.total[place] += score
+
+
+class Rows(NamedTuple):
+    """Rows while they are written; ``B`` of them."""
+
+    row: Tensor  # (B,)
+    state: Tensor  # (B, D), from which the next event is chosen
+    cache: Cache
+    added: Tensor  # (B, D), to each word
+    total: Tensor  # (B,) events that they are to have
+    last: Tensor  # (B,) code of the event before, more than any where there is none
+    time: Tensor  # (B,) float64, since the first event
+    notes: Notes
+
+    def kept(self, rows: Tensor) -> Rows:
+        """Only some."""
+        self.cache.keep(rows)
+        parts = {
+            name: part[rows] for name, part in self._asdict().items() if isinstance(part, Tensor)
+        }
+        notes = Notes(*(part[rows] for part in self.notes[:5]), self.notes.no_symbol)
+        return self._replace(**parts, notes=notes)
+
+
 class Writer:
     """Draws from a decoder.
 
@@ -64,8 +121,8 @@ class Writer:
         self.device = decoder.begin.device
         gaps = grammar.gaps
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
-        lengths = torch.from_numpy(grammar.lengths).to(self.device)
-        self.lengths = lengths.to(decoder.begin.dtype)
+        lengths = np.stack([grammar.shortest, grammar.longest + 1])
+        self.lengths = torch.from_numpy(lengths).to(self.device)
 
     @torch.inference_mode()
     def write(
@@ -87,72 +144,47 @@ class Writer:
         progress : callable
             Told how many rows have come to their end.
         """
-        decoder, grammar = self.decoder, self.grammar
-        V = decoder.n_codes
-        latent, chosen = self._begin(z, n, given)
-        symbol, score = chosen  # (n, P)
-        state, cache, added, total = self._read_prefix(latent, symbol, score)
-        row = torch.arange(n, device=self.device)
-        width = self.decoder.begin.new_zeros
-        memory_symbol = torch.full((n, V + 1), decoder.symbols.number, device=self.device)
-        memory_score, memory_since = width(n, V + 1), width(n, V + 1)
-        memory_sum, memory_number = width(n, V + 1), width(n, V + 1)
-        memory_has = torch.zeros(n, V + 1, dtype=torch.bool, device=self.device)
-        last = torch.full((n,), V + 1, device=self.device)
-        time = torch.zeros(n, dtype=torch.float64, device=self.device)
-        alive = torch.ones(n, dtype=torch.bool, device=self.device)
+        decoder, V = self.decoder, self.decoder.n_codes
+        latent, (symbol, score) = self._begin(z, n, given)  # (n, P)
+        rows = self._read_prefix(latent, symbol, score)
         told: list[tuple[Tensor, ...]] = []
-        for step in range(2 * grammar.longest + 2):
-            gap = self._draw(decoder.gap_scores(state))
-            if step == 0:
-                gap = torch.zeros_like(gap)
-            code = self._draw(decoder.code_scores(state, gap, last))
-            size, wait = self._gap(gap, state)
-            time = time + size
-            since = time.to(state.dtype)
-            place = torch.arange(len(row), device=self.device), code
-            had = memory_symbol[place] < decoder.symbols.number
-            memory = Memory(
-                memory_symbol[place],
-                memory_score[place],
-                memory_has[place],
-                torch.where(had, since - memory_since[place], 0.0),
-                memory_sum[place] / memory_number[place].clamp(min=1),
-                memory_number[place],
-            )
-            about = decoder.about(state, gap, code, memory)
-            drawn = self._symbol(about, code)
-            numeric = decoder.symbols.kind[drawn] == NUMBER
-            number = torch.where(numeric, self._number(about, code, memory), 0.0)
-            alive = alive & (code != V)
-            told.append(tuple(x[alive] for x in (row, code, drawn, number, time)))
+        for step in range(int(self.grammar.longest.max())):
+            # After the last code in order there is none left at the same time.
+            full = (rows.last == V - 1) & ~decoder.repeats[V - 1]
+            alive = step < rows.total
+            if decoder.n_gaps == 1:
+                alive &= ~full
+                rows.total[full] = step
             n_alive = int(alive.sum())
             if not n_alive:
-                progress(len(row))
                 break
-            memory_symbol[place], memory_since[place] = drawn, since
-            memory_score[place] = torch.where(numeric, number, memory_score[place])
-            memory_has[place] = memory_has[place] | numeric
-            memory_sum[place] += number  # 0 where there is none
-            memory_number[place] += numeric
-            last = code
-            if n_alive < FEWER * len(row):
-                progress(len(row) - n_alive)
+            if n_alive < FEWER * len(alive):
+                progress(len(alive) - n_alive)
                 kept = alive.nonzero().squeeze(1)
-                row, code, gap, drawn, number = (x[kept] for x in (row, code, gap, drawn, number))
-                wait, since, last, time, alive = (x[kept] for x in (wait, since, last, time, alive))
-                memory_symbol, memory_score = memory_symbol[kept], memory_score[kept]
-                memory_since, memory_has = memory_since[kept], memory_has[kept]
-                memory_sum, memory_number = memory_sum[kept], memory_number[kept]
-                added, total = added[kept], total[kept]
-                cache.keep(kept)
-            left = (1 - (step + 1) / total.clamp(min=1)).clamp(0, 1)
+                rows, full, alive = rows.kept(kept), full[kept], alive[kept]
+            gaps = decoder.gap_scores(rows.state)
+            gaps[:, SAME] = gaps[:, SAME].masked_fill(full, -torch.inf)
+            gap = self._draw(gaps) if step else torch.zeros_like(rows.last)
+            code = self._draw(decoder.code_scores(rows.state, gap, rows.last))
+            size, wait = self._gap(gap, rows.state)
+            time = rows.time + size
+            since = time.to(rows.state.dtype)
+            memory = rows.notes.of(code, since)
+            about = decoder.about(rows.state, gap, code, memory)
+            drawn = self._symbol(about, code, memory)
+            kind = decoder.symbols.kind[drawn]
+            number = torch.where(kind == NUMBER, self._number(about, code, memory), 0.0)
+            number = torch.where(kind == REPEAT, memory.score, number)
+            told.append(tuple(x[alive] for x in (rows.row, code, drawn, number, time)))
+            rows.notes.add(code, drawn, number, (kind == NUMBER) | (kind == REPEAT), since)
+            left = (1 - (step + 1) / rows.total.clamp(min=1)).clamp(0, 1)
             words = Words(code, gap, drawn, number, since, wait, left)
-            state = decoder.step(decoder.embed(words) + added, cache)
-        else:
-            progress(len(row))
+            state = decoder.step(decoder.embed(words) + rows.added, rows.cache)
+            rows = rows._replace(state=state, last=code, time=time)
+        progress(len(rows.row))
+        nothing = rows.row[:0], rows.last[:0], rows.last[:0], rows.state[:0, 0], rows.time[:0]
         row, code, drawn, number, time = (
-            torch.cat(parts).cpu() for parts in zip(*told, strict=True)
+            torch.cat(parts).cpu() for parts in zip(nothing, *told, strict=True)
         )
         order = torch.sort(row, stable=True).indices
         row, code, drawn, number, time = (x[order] for x in (row, code, drawn, number, time))
@@ -210,7 +242,7 @@ class Writer:
             code = zero + self.decoder.n_codes + 1 + k
             memory = Memory(zero + self.decoder.symbols.number, none, zero > 0, none, none, none)
             about = self.decoder.about(state, zero, code, memory)
-            table, first = self._symbols(about, code)
+            table, first = self._symbols(about, code, memory)
             symbol = first + self._draw(table)
             if chances is not None:
                 chances.append(table.exp().mean(0))
@@ -237,10 +269,8 @@ class Writer:
             latent, symbol, score = latent[best], symbol[best], score[best]
         return latent, (symbol, score)
 
-    def _read_prefix(
-        self, latent: Tensor, symbol: Tensor, score: Tensor
-    ) -> tuple[Tensor, Cache, Tensor, Tensor]:
-        """The state after the prefix, its cache, what every event sees, and the stated length."""
+    def _read_prefix(self, latent: Tensor, symbol: Tensor, score: Tensor) -> Rows:
+        """Rows after their prefix."""
         n, P = symbol.shape
         decoder = self.decoder
         zero = torch.zeros(n, P, dtype=torch.int64, device=self.device)
@@ -256,8 +286,18 @@ class Writer:
             state = decoder.step(embedded[:, k] + to_latent + more, cache)
         word = self.grammar.prefix.index(LENGTH)
         first = int(self.grammar.offsets[decoder.n_codes + 1 + word])
-        total = self.lengths[symbol[:, word] - first]
-        return state, cache, to_latent + subject, total
+        low, high = self.lengths[:, symbol[:, word] - first].double()
+        share = torch.rand(n, generator=self.generator, device=self.device, dtype=low.dtype)
+        return Rows(
+            row=torch.arange(n, device=self.device),
+            state=state,
+            cache=cache,
+            added=to_latent + subject,
+            total=(low + share * (high - low)).floor().to(score.dtype),
+            last=torch.full((n,), decoder.n_codes + 1, device=self.device),
+            time=torch.zeros(n, dtype=torch.float64, device=self.device),
+            notes=Notes.none(n, decoder.n_codes, decoder.symbols.number, score),
+        )
 
     def _draw(self, scores: Tensor) -> Tensor:
         """One of the columns of each row (N, K), by its score: the Gumbel trick."""
@@ -277,16 +317,16 @@ class Writer:
         told = torch.from_numpy(size), torch.from_numpy(gaps.wait(size)).to(state.dtype)
         return told[0].to(self.device), told[1].to(self.device)
 
-    def _symbol(self, about: Tensor, code: Tensor) -> Tensor:
-        table, first = self._symbols(about, code)
+    def _symbol(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
+        table, first = self._symbols(about, code, memory)
         return first + self._draw(table)
 
-    def _symbols(self, about: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+    def _symbols(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Log-probabilities (N, K) of the symbols of codes (N,), and the first symbol of each."""
         offsets = self.decoder.symbols.offsets
         first = offsets[code]
         n_most = int((offsets[code + 1] - first).max())
-        scores, symbol, owner = self.decoder.symbol_scores(about, code)
+        scores, symbol, owner = self.decoder.symbol_scores(about, code, memory)
         table = scores.new_full((len(code), n_most), -torch.inf)
         table[owner, symbol - first[owner]] = scores
         return table.log_softmax(-1), first

@@ -54,7 +54,7 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_STEPS, USUAL_EPOCHS = 1500, (10, 100)
+USUAL_STEPS, USUAL_EPOCHS = 2400, (10, 50)
 """How long training goes on at most: so many steps, in a number of epochs between these."""
 
 
@@ -95,7 +95,7 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: as many as make 1,500 steps, but from 10 to 100.
+        ``"auto"``: as many as make 2,400 steps, but from 10 to 50.
     max_time : float, optional
         Seconds after which training ends.
     batch_size : int, default=32
@@ -322,6 +322,7 @@ class SequenceSynthesizer(
             free_bits=self.free_bits,
             warmup_steps=int(WARMUP * steps * min(n_epochs, MOST_WARMUP_EPOCHS)),
             word_dropout=self.word_dropout,
+            n_labels=self.form_.n_labels,
         )
         recipe = Recipe(
             max_epochs=n_epochs,

@@ -13,14 +13,14 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_diver
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.data import SentenceBatch
 from tawt_sklearn.synthesis.decoder import (
-    Cache,
     Memory,
     Words,
+    banded_attention,
     log_normal_mixture,
     segment_log_softmax,
 )
-from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER
-from tawt_sklearn.synthesis.model import Posterior
+from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER, REPEAT
+from tawt_sklearn.synthesis.model import WHOLE, Posterior
 from tawt_sklearn.synthesis.sampling import Writer
 
 from .subjects import QUICK, simple
@@ -59,6 +59,12 @@ def row_of(words: SentenceBatch, row: int) -> SentenceBatch:
     return SentenceBatch(**{f.name: getattr(words, f.name)[row, :n][None] for f in fields(words)})
 
 
+def some_memory(n: int) -> Memory:
+    """Of n words whose codes have had every other time a number."""
+    ones = torch.ones(n, dtype=torch.float64)
+    return Memory(torch.zeros(n, dtype=torch.int64), ones, torch.arange(n) % 2 > 0, *3 * [ones])
+
+
 # ---- states ------------------------------------------------------------------------------------
 
 
@@ -85,15 +91,98 @@ def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     words = batch.words
     expected = decoder(shown(words), z)
     prefix = words.symbol[:, :P], words.score[:, :P]
-    state, cache, added, total = writer._read_prefix(z, *prefix)
+    rows = writer._read_prefix(z, *prefix)
+    state = rows.state
     for place in range(P, expected.shape[1]):
         here = words.filled[:, place]
         torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
         now = Words(*(part[:, place] for part in shown(words)))
-        state = decoder.step(decoder.embed(now) + added, cache)
-    lengths = words.filled.sum(1) - P - 1
-    typical = fitted.grammar_.lengths[fitted.grammar_.length_class(lengths.numpy())]
-    np.testing.assert_allclose(total, typical)
+        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+    lengths = (words.filled.sum(1) - P - 1).numpy()
+    of = fitted.grammar_.length_class(lengths)
+    assert (fitted.grammar_.shortest[of] <= rows.total.numpy()).all()
+    assert (rows.total.numpy() <= fitted.grammar_.longest[of]).all()
+
+
+# ---- a limited context -------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("first", "window"), [(0, 1), (3, 1), (3, 4), (5, 7), (2, 100)])
+def test_banded_attention_is_attention_under_a_mask(first, window):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 23, 8, dtype=torch.float64)
+    back = torch.arange(23).unsqueeze(1) - torch.arange(23)
+    seen = (back >= 0) & ((back < window) | (torch.arange(23) < first))
+    weight = (q @ k.mT / 8**0.5).masked_fill(~seen, -torch.inf).softmax(-1)
+    torch.testing.assert_close(banded_attention(q, k, v, first, window), weight @ v, **EXACT)
+
+
+@torch.no_grad()
+def test_the_cache_of_a_limited_context_gives_the_states_of_all_at_once(fitted, model, batch, z):
+    decoder = deepcopy(model.decoder)
+    decoder.context_length, P = 3, model.decoder.n_prefix
+    words = batch.words
+    assert words.code.shape[1] > P + 4 * decoder.context_length
+    expected = decoder(shown(words), z)
+    assert (expected - model.decoder(shown(words), z)).abs().max() > 1e-3
+    writer = Writer(decoder, fitted.grammar_, torch.Generator())
+    rows = writer._read_prefix(z, words.symbol[:, :P], words.score[:, :P])
+    state = rows.state
+    for place in range(P, expected.shape[1]):
+        here = words.filled[:, place]
+        torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
+        now = Words(*(part[:, place] for part in shown(words)))
+        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+
+
+def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
+    model, P = deepcopy(model), model.decoder.n_prefix
+    model.decoder.context_length = W = 6
+    words, lengths = batch.words, batch.words.filled.sum(1) - P
+    torch.manual_seed(0)
+    told = torch.zeros(words.code.shape, dtype=torch.float64)
+    seen = torch.zeros(len(lengths), dtype=torch.int64)
+    N = 3000
+    for _ in range(N):
+        some, weight = model.stretches(words)
+        assert some.code.shape == weight.shape == (len(lengths), P + W + 1)
+        for name in ("code", "score", "since"):
+            part, whole = getattr(some, name), getattr(words, name)
+            torch.testing.assert_close(part[:, :P], whole[:, :P], **EXACT)
+        assert (weight[~some.filled] == 0).all()
+        # Where a stretch begins: words of a history lie at different times and places of `left`.
+        for row in range(3):
+            n = int(some.filled[row].sum()) - P
+            begin = [
+                k
+                for k in range(int(lengths[row]) - n + 1)
+                if torch.equal(words.left[row, P + k : P + k + n], some.left[row, P : P + n])
+            ]
+            assert begin
+            told[row, P + begin[0] : P + begin[0] + n] += weight[row, P : P + n] / N
+            seen[row] += 1
+    for row in range(3):
+        n = int(lengths[row])
+        counted = told[row, P : P + n]
+        assert seen[row] == N
+        if n <= W + 1:
+            torch.testing.assert_close(counted, torch.ones(n, dtype=torch.float64))
+        else:  # near the ends a bit more or less than elsewhere
+            assert counted.min() > 0.3
+            assert counted.max() < 2.5
+            assert float(counted.mean()) == pytest.approx(1, abs=0.25)
+
+
+def test_labels_count_the_more_the_longer_the_history(model, batch):
+    words = batch.words
+    P, K = model.decoder.n_prefix, model.n_labels
+    _, weight = model.stretches(words)
+    length = (words.filled.sum(1) - P).double()
+    assert K > 0
+    assert (weight[:, : P - K] == WHOLE).all()
+    expected = (length / 8).clamp(min=WHOLE).unsqueeze(1).expand(-1, K)
+    torch.testing.assert_close(weight[:, P - K : P], expected, **EXACT)
 
 
 @torch.no_grad()
@@ -133,17 +222,17 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
     for place in range(len(code)):
         state, now = states[place], torch.tensor([gap[place]])
-        if place >= P:
+        if place >= P and code[place] != grammar.end:
             told["gap"] += Categorical(logits=decoder.to_gap(state)).log_prob(now[0])
             logits = decoder.to_code(state + decoder.after_gap(now)[0]).clone()
             before = code[place - 1]
             if gap[place] == 0 and place > P:
-                for other in range(grammar.n_codes + 1):
+                for other in range(grammar.n_codes):
                     if other < before or (other == before and not grammar.repeats[other]):
                         logits[other] = -torch.inf
             told["code"] += logits.log_softmax(0)[code[place]]
         of_code = [k for k in range(place) if code[k] == code[place]]
-        numbered = [k for k in of_code if grammar.kind[symbol[k]] == NUMBER]
+        numbered = [k for k in of_code if grammar.kind[symbol[k]] in (NUMBER, REPEAT)]
         memory = Memory(
             torch.tensor([symbol[of_code[-1]] if of_code else decoder.symbols.number]),
             torch.tensor([score[numbered[-1]] if numbered else 0.0]).double(),
@@ -156,6 +245,8 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
         about = decoder.about(state[None], now, word, memory)
         first, last = grammar.offsets[code[place] : code[place] + 2]
         table = decoder.symbol_table.weight[first:last] @ about[0] + decoder.symbol_bias[first:last]
+        if not numbered:
+            table = table.where(torch.from_numpy(grammar.kind[first:last] != REPEAT), -torch.inf)
         told["symbol"] += table.log_softmax(0)[symbol[place] - first]
         if grammar.kind[symbol[place]] == NUMBER:
             weight, mean, spread = decoder.normals(about, word, memory)
@@ -185,7 +276,7 @@ def test_codes_at_one_time_come_in_order(fitted, model):
     later = decoder.code_scores(state, torch.ones(V + 2, dtype=torch.int64), last)
     assert torch.isfinite(later).all()
     for before in range(V):
-        for code in range(V + 1):
+        for code in range(V):
             allowed = code > before or (code == before and grammar.repeats[code])
             assert bool(torch.isfinite(together[before, code])) == allowed
     assert torch.isfinite(together[V + 1]).all()
@@ -196,7 +287,7 @@ def test_chances_of_symbols_sum_to_one(fitted, model, batch, z):
     decoder, grammar = model.decoder, fitted.grammar_
     code = torch.arange(grammar.n_words)
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
-    chances, symbol, owner = decoder.symbol_scores(about, code)
+    chances, symbol, owner = decoder.symbol_scores(about, code, some_memory(len(code)))
     chances = segment_log_softmax(chances, owner, len(code)).exp()
     total = torch.zeros(len(code), dtype=torch.float64).index_add(0, owner, chances)
     torch.testing.assert_close(total, torch.ones_like(total))
@@ -233,13 +324,14 @@ def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
     writer = Writer(decoder, grammar, torch.Generator().manual_seed(0))
     code = torch.arange(grammar.n_words).repeat_interleave(3)
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
-    chances, first = writer._symbols(about, code)
+    memory = some_memory(len(code))
+    chances, first = writer._symbols(about, code, memory)
     assert first.tolist() == grammar.offsets[code].tolist()
-    scores, symbol, owner = decoder.symbol_scores(about, code)
+    scores, symbol, owner = decoder.symbol_scores(about, code, memory)
     expected = segment_log_softmax(scores, owner, len(code))
     torch.testing.assert_close(chances[owner, symbol - first[owner]], expected)
     torch.testing.assert_close(chances.exp().sum(1), torch.ones(len(code)).double())
-    drawn = writer._symbol(about, code)
+    drawn = writer._symbol(about, code, memory)
     assert (first <= drawn).all()
     assert (drawn < torch.from_numpy(grammar.offsets)[code + 1]).all()
 
