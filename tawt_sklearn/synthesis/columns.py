@@ -23,7 +23,7 @@ class Column:
     Attributes
     ----------
     dtype : dtype
-        Of the column, which the drawn one gets.
+        Of the column, which the drawn one gets; without categories that too few subjects have.
     levels : object array (L,)
         Values that are drawn as they are.
     marginal : Marginal, optional
@@ -65,6 +65,10 @@ class Column:
         kept = counts.index[counts >= min_subjects]
         if dtype.kind == "b" and not len(kept):  # which knows of no missing values
             kept = counts.index
+        if isinstance(dtype, pd.CategoricalDtype):
+            few = counts.index[(counts > 0) & (counts < min_subjects)]
+            names = dtype.categories
+            dtype = pd.CategoricalDtype(names[~names.isin(few)], dtype.ordered)
         levels = np.empty(len(kept), object)
         levels[:] = sorted(kept, key=lambda level: (str(type(level)), level))
         return cls(dtype, levels, None)

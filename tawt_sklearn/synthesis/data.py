@@ -28,6 +28,8 @@ class SentenceBatch:
         Time since the first event.
     wait : float
         The gap, as :meth:`Gaps.wait` has it.
+    until : float
+        Time to the last event.
     left : float
         Share of the events that are still to come.
     score : float
@@ -49,6 +51,7 @@ class SentenceBatch:
     symbol: Tensor
     since: Tensor
     wait: Tensor
+    until: Tensor
     left: Tensor
     score: Tensor
     low: Tensor
@@ -122,11 +125,12 @@ class SynthesisDataset(RowDataset):
     def flat(self) -> dict[str, Tensor]:
         told = self.sentences
         row = np.repeat(np.arange(len(self)), np.diff(told.offsets))
-        score = np.where(told.high > 0, middle_scores(told.low, told.high), 0.0).astype(np.float32)
+        has_number = told.high >= 0
+        score = np.where(has_number, middle_scores(told.low, told.high), 0.0).astype(np.float32)
         begin = told.offsets[row]
         last, number = begin + told.last, begin + told.last_number  # before begin for none
         since = told.since - told.since[last.clip(min=0)]
-        names = ("code", "gap", "symbol", "since", "wait", "left", "low", "high")
+        names = ("code", "gap", "symbol", "since", "wait", "until", "left", "low", "high")
         arrays = {name: getattr(told, name) for name in names}
         arrays |= {
             "score": score,
@@ -135,7 +139,7 @@ class SynthesisDataset(RowDataset):
             "last_score": np.where(told.last_number >= 0, score[number.clip(min=0)], 0.0),
         }
         arrays["last_score"] = arrays["last_score"].astype(np.float32)
-        arrays["mean"], arrays["number"] = means_before(row, told.code, score, told.high > 0)
+        arrays["mean"], arrays["number"] = means_before(row, told.code, score, has_number)
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
     def hold_on(self, device: torch.device) -> bool:
@@ -188,7 +192,7 @@ def means_before(
 
 def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:
     """Normal scores in the middle of what a number covers of its distribution."""
-    return scores((low + high) / 2)
+    return scores(((low + high) / 2).clip(0, 1))
 
 
 def drawn_scores(low: Tensor, high: Tensor) -> Tensor:

@@ -17,13 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import RowDropout
-from tawt_sklearn.synthesis.grammar import NUMBER, REPEAT
+from tawt_sklearn.synthesis.grammar import BOTH, NUMBER, REPEAT
 
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
 
 N_GAP_NORMALS = 8
 """Of the mixture that the logarithm of a gap comes from, where gaps are not in classes."""
+
+IMPOSSIBLE = -30.0
+"""Score of what never happened in the data: not drawn, and not infinitely unlikely elsewhere."""
 
 N_WAVES = 8
 SMALLEST_SPREAD = 0.02
@@ -38,6 +41,7 @@ class Words(NamedTuple):
     score: Tensor  # 0 where there is no number
     since: Tensor
     wait: Tensor
+    until: Tensor
     left: Tensor
 
 
@@ -77,7 +81,7 @@ class Symbols(nn.Module):
     def numeric(self, symbol: Tensor) -> Tensor:
         """Which symbols come with a number."""
         kind = self.kind[symbol]
-        return (kind == NUMBER) | (kind == REPEAT)
+        return (kind == NUMBER) | (kind == REPEAT) | (kind == BOTH)
 
     def of(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Symbols of codes (N,), one after the other, and which of the N each belongs to."""
@@ -239,7 +243,7 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(n_gaps, D)
         self.symbol = nn.Embedding(n_symbols + 1, D)  # the last one is that of no symbol
         self.number = nn.Linear(3, D)
-        self.moment = nn.Linear(8 + 2 * N_WAVES, D)
+        self.moment = nn.Linear(11 + 2 * N_WAVES, D)
         self.latent = nn.Linear(d_latent, D)
         self.whole = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))
         self.blocks = nn.ModuleList(
@@ -283,8 +287,9 @@ class Decoder(nn.Module):
         )
 
     def moments(self, words: Words) -> Tensor:
-        """When a word is: (..., 8 + 2 * N_WAVES)."""
+        """When a word is: (..., 11 + 2 * N_WAVES)."""
         share = words.since / self.horizon
+        until = words.until.clamp(min=0) / self.horizon
         angle = words.since.unsqueeze(-1) * self.rates
         plain = torch.stack(
             [
@@ -296,6 +301,9 @@ class Decoder(nn.Module):
                 (share > 1).to(share.dtype),
                 words.wait,
                 words.wait.square(),
+                until,
+                torch.log(until + 1e-3),
+                torch.log((until + 1e-3) / (words.left + 1e-3)),  # the pace that is needed
             ],
             dim=-1,
         )
@@ -360,7 +368,7 @@ class Decoder(nn.Module):
         again = self.repeats[last.clamp(max=self.n_codes)]
         passed = (code < last.unsqueeze(1)) | ((code == last.unsqueeze(1)) & ~again.unsqueeze(1))
         chained = (gap == 0) & (last <= self.n_codes)
-        return scores.masked_fill(passed & chained.unsqueeze(1), -torch.inf)
+        return scores.masked_fill(passed & chained.unsqueeze(1), IMPOSSIBLE)
 
     def about(self, state: Tensor, gap: Tensor, code: Tensor, memory: Memory) -> Tensor:
         """(N, D) what is known before the value of a code is chosen."""

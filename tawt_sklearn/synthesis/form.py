@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, validate_data
 
-from tawt_sklearn.estimators._input import require_events
+from tawt_sklearn.estimators._input import read_labels, read_rows, require_events
+from tawt_sklearn.estimators._preparation import Preparation, refuse_other_form
+from tawt_sklearn.events._dask_methods import refuse_dask
 from tawt_sklearn.events.array import EventsArray
-from tawt_sklearn.events.coerce import as_events, find_events
+from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.synthesis.grammar import (
+    BOTH,
     FIRST,
     LEVEL,
-    NUMBER,
-    REPEAT,
+    NUMERIC,
     START,
     WINDOW,
     Grammar,
 )
 from tawt_sklearn.synthesis.sampling import Written
+
+Given = Literal["events", "series", "panel"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Form:
         Dictionaries of the histories; no texts where there were none.
     knows_start, knows_end : bool
         Whether histories had an observation window.
+    given : {"events", "series", "panel"}
+        What ``X`` was: histories, numbers (n, n_timepoints), or a panel
+        (n, n_channels, n_timepoints).
     array_shape : tuple of int or None
         Of a row, where ``X`` was an array.
     label_shape : tuple of int or None
@@ -54,15 +63,19 @@ class Form:
     texts: pd.Index | None
     knows_start: bool
     knows_end: bool
+    given: Given
     array_shape: tuple[int, ...] | None
     label_shape: tuple[int, ...] | None
 
     @classmethod
-    def fit(cls, X: Any, y: Any) -> tuple[Form, pd.DataFrame]:
-        """Learn from what was given; give the rows as a frame of histories, too."""
-        is_array = isinstance(X, np.ndarray) and X.dtype.kind in "biuf"
-        frame = _some_rows(X)
+    def fit(cls, estimator: BaseEstimator, X: Any, y: Any) -> tuple[Form, pd.DataFrame]:
+        """Learn from what was given; give the rows as a frame of histories, too.
+
+        The estimator learns the number and the names of the features.
+        """
+        frame, given, array_shape = _some_rows(estimator, X)
         require_events(frame)
+        label_shape = None if y is None else _label_shape(y, X, len(frame))
         name = find_events(frame)
         events: EventsArray = frame[name].array
         form = cls(
@@ -73,8 +86,9 @@ class Form:
             texts=events.texts,
             knows_start=not np.isnan(events.start).all(),
             knows_end=not np.isnan(events.end).all(),
-            array_shape=tuple(int(n) for n in X.shape[1:]) if is_array else None,
-            label_shape=None if y is None else tuple(int(n) for n in np.shape(y)[1:]),
+            given=given,
+            array_shape=array_shape,
+            label_shape=label_shape,
         )
         return form, frame
 
@@ -85,9 +99,9 @@ class Form:
 
     # ---- reading -----------------------------------------------------------------------------
 
-    def read(self, X: Any) -> pd.DataFrame:
+    def read(self, estimator: BaseEstimator, X: Any, preparation: Preparation) -> pd.DataFrame:
         """Rows of histories, as they were in fit."""
-        frame = _some_rows(X)
+        frame, _, _ = _some_rows(estimator, X, self.given, preparation)
         if list(frame.columns) != self.columns:
             raise DataError(
                 f"Expected the columns of fit, {self.columns}. Got {list(frame.columns)}."
@@ -126,18 +140,19 @@ class Form:
         """Labels of fit as columns; none without labels."""
         if y is None:
             return pd.DataFrame(index=range(n))
-        table = pd.DataFrame(y) if not isinstance(y, pd.DataFrame) else y
-        if len(table) != n:
-            raise DataError(
-                f"Expected one label for each of the {n} rows of X. Got {len(table)} labels. "
-                "Found input variables with inconsistent numbers of samples."
-            )
+        is_known = isinstance(y, list | np.ndarray | pd.Series | pd.DataFrame)
+        table = pd.DataFrame(y if is_known else np.asarray(y))
         if table.isna().to_numpy().any():
             raise DataError(
                 f"Expected labels in all rows. Got {int(table.isna().any(axis=1).sum())} rows "
                 "without. Drop them, or fit without y."
             )
         return table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
+
+    def labels_of(self, y: Any, X: Any, n: int) -> pd.DataFrame:
+        """Labels of the n rows of ``X`` as columns, as in fit."""
+        _label_shape(y, X, n)
+        return self.labels(self.given_labels(y), n)
 
     def given_labels(self, y: Any) -> pd.DataFrame:
         """Labels as columns, one row or all."""
@@ -193,7 +208,7 @@ class Form:
         asked = asked or {}
         n = len(written.prefix_symbol)
         whole = {
-            name: _word(written, grammar, k, grammar.n_codes + 1 + k)
+            name: grammar.whole(k, written.prefix_symbol[:, k], written.prefix_share[:, k])
             for k, name in enumerate(grammar.prefix)
         }
 
@@ -224,9 +239,9 @@ class Form:
         n = len(written.prefix_symbol)
         kind = grammar.kind[written.symbol]
         value = np.where(kind == LEVEL, grammar.level[written.symbol], np.nan)
-        numeric = (kind == NUMBER) | (kind == REPEAT)
+        numeric = np.isin(kind, NUMERIC)
         value[numeric] = grammar.numbers(written.code[numeric], written.share[numeric])
-        text = np.where(kind == LEVEL, grammar.text[written.symbol], -1)
+        text = np.where(np.isin(kind, (LEVEL, BOTH)), grammar.text[written.symbol], -1)
         start, first = np.nan_to_num(whole[START][1]), np.nan_to_num(whole[FIRST][1])
         row = written.row
         time = np.maximum(np.round((start + first)[row] + written.time, 9), start[row])
@@ -241,41 +256,64 @@ class Form:
         if WINDOW not in whole:
             last = time[np.maximum(offsets[1:] - 1, 0)] if len(time) else start
             end = np.where(lengths > 0, last, start)
+        codes, texts, code = self.codes, self.texts, grammar.kept[written.code[kept]]
+        if self.dtype.vocabulary is None:  # else dictionaries name what single subjects have
+            codes, code = codes[grammar.kept], written.code[kept]
+            if texts is not None:
+                used = np.unique(grammar.text[grammar.text >= 0])
+                texts, text = texts[used], np.where(text < 0, -1, np.searchsorted(used, text))
         return EventsArray.from_flat(
             time=time,
-            code=grammar.kept[written.code[kept]],
+            code=code,
             value=value[kept].astype(np.float32),
-            text=None if self.texts is None else text[kept],
+            text=None if texts is None else text[kept],
             offsets=offsets,
-            codes=self.codes,
-            texts=self.texts,
+            codes=codes,
+            texts=texts,
             start=start if self.knows_start else np.full(n, np.nan),
             end=end if self.knows_end else np.full(n, np.nan),
             **{name: getattr(self.dtype, name) for name in EventsDtype._metadata},
         )
 
 
-def _some_rows(X: Any) -> pd.DataFrame:
+def _some_rows(
+    estimator: BaseEstimator,
+    X: Any,
+    in_fit: Given | None = None,
+    preparation: Preparation | None = None,
+) -> tuple[pd.DataFrame, Given, tuple[int, ...] | None]:
+    """A frame of histories, what ``X`` was, and the shape of a row where it was numbers.
+
+    In fit the estimator learns the number and the names of the features, later they are compared.
+    """
+    refuse_dask(X, estimator)
+    given: Given = "events"
+    shape, features = None, X
+    if is_numbers(X):
+        X = check_array(
+            X, allow_nd=True, ensure_all_finite="allow-nan", estimator=estimator, input_name="X"
+        )
+        shape = tuple(int(n) for n in X.shape[1:])
+        given = "series" if len(shape) == 1 else "panel"
+    elif (C := channels_of(X)) is not None:
+        features = np.broadcast_to(np.float64(0), (len(X), C))
+        given = "panel"
+    if in_fit is not None:
+        refuse_other_form(in_fit, given)
+    if given == "events":
+        rows, _ = read_rows(estimator, X, preparation)
+        return as_events(rows), given, shape
     frame = as_events(X)
-    if not len(frame):
-        raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
-    return frame
+    validate_data(estimator, features, reset=in_fit is None, skip_check_array=True)
+    return frame, given, shape
 
 
-def _word(
-    written: Written, grammar: Grammar, k: int, word: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Level (n,) of a word about the whole history, -1 for none, and its number, NaN for none."""
-    symbol = written.prefix_symbol[:, k]
-    kind = grammar.kind[symbol]
-    number = np.where(kind == LEVEL, grammar.level[symbol], np.nan)
-    numeric = kind == NUMBER
-    if numeric.any():
-        number[numeric] = grammar.marginals[word].value(written.prefix_share[numeric, k])
-    first, last = grammar.offsets[word : word + 2]
-    levels = np.flatnonzero(grammar.kind[first:last] == LEVEL)
-    level = np.where(kind == LEVEL, symbol - first - (levels[0] if levels.size else 0), -1)
-    return level, number
+def _label_shape(y: Any, X: Any, n: int) -> tuple[int, ...]:
+    """Of a row of ``y``, which has one label, or one line of them, for each row of ``X``."""
+    labels = read_labels(y, X, n)
+    if labels.ndim > 2:
+        raise DataError(f"Expected y of shape (n,) or (n, k). Got one of shape {labels.shape}.")
+    return labels.shape[1:]
 
 
 def _exact(drawn: pd.Series, asked: pd.DataFrame | None, name: Any) -> pd.Series:

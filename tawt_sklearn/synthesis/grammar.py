@@ -3,8 +3,8 @@
 A sentence begins with what holds for the whole subject (when its history starts and how long it
 is, how many events it has, static columns, labels), goes on with its events in order of time, and
 ends with a word of its own, once it has as many as it said.  Every word is a gap since the last
-one, a code, a symbol (nothing, a number, the last number again, or one of the levels of the code)
-and, where the symbol says so, a number.
+one, a code, a symbol (nothing, a number, the last number again, one of the levels of the code, or a
+text beside a number) and, where the symbol says so, a number.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from tawt_sklearn.synthesis.columns import MOST_LEVELS, Column
 from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps
 from tawt_sklearn.synthesis.marginals import Marginal
 
-START, WINDOW, FIRST, LENGTH = "start", "window", "first", "length"
-"""Words about the whole history: its origin, its duration, when its first event is, how many."""
+START, WINDOW, FIRST, LENGTH, SPAN = "start", "window", "first", "length", "span"
+"""Words about the whole history: its origin, how long it was observed, when its first event is, how
+many there are, and in what time."""
 
-NOTHING, NUMBER, LEVEL, REPEAT = 0, 1, 2, 3
-"""Kinds of symbols."""
+NOTHING, NUMBER, LEVEL, REPEAT, BOTH = range(5)
+"""Kinds of symbols: none, a number, a level, the last number again, a text beside a number."""
+
+NUMERIC = (NUMBER, REPEAT, BOTH)
+"""Those with a number."""
 
 REPEATED = 0.05
 """Codes whose numbers are the last one again more often than this have a symbol for it."""
@@ -55,10 +59,12 @@ class Sentences:
         Time since the first event.
     wait : (N,) float32
         Of the gap; see :meth:`Gaps.wait`.
+    until : (N,) float32
+        Time to the last event, 0 for words that are no events.
     left : (N,) float32
         Share of the events of the sentence that are still to come, after this word.
     low, high : (N,) float32
-        Between which shares of its distribution a number lies; 0 where there is none.
+        Between which shares of its distribution a number lies; -1 where there is none.
     last : (N,) int64
         Place in the sentence of the last word of the same code, -1 for none.
     last_number : (N,) int64
@@ -71,6 +77,7 @@ class Sentences:
     symbol: NDArray[np.int64]
     since: NDArray[np.float32]
     wait: NDArray[np.float32]
+    until: NDArray[np.float32]
     left: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -109,6 +116,8 @@ class Grammar:
         Typical number of events of each class of lengths.
     shortest, longest : (L,) int64
         Least and largest number of events of each class.
+    length_shares : (L,) float64
+        Of the subjects.
     horizon : float
         Length of a typical history.
     """
@@ -127,6 +136,7 @@ class Grammar:
     lengths: NDArray[np.float64]
     shortest: NDArray[np.int64]
     longest: NDArray[np.int64]
+    length_shares: NDArray[np.float64]
     horizon: float
 
     @property
@@ -184,7 +194,7 @@ class Grammar:
         prefix: list[Any] = [START]
         if history.has_windows:
             prefix.append(WINDOW)
-        prefix += [FIRST, LENGTH]
+        prefix += [FIRST, LENGTH, SPAN]
         columns = {}
         for kind, frame in (("static", statics), ("label", labels)):
             least = min_subjects if kind == "static" else 1
@@ -212,6 +222,7 @@ class Grammar:
                 table.add(code, missing, len(column.levels), column.marginal)
             else:
                 table.add_number(code, whole[name])
+        class_of = np.searchsorted(longest, history.lengths).clip(max=len(longest) - 1)
         return cls(
             n_codes=len(kept),
             kept=kept,
@@ -227,6 +238,7 @@ class Grammar:
             lengths=lengths,
             shortest=shortest,
             longest=longest,
+            length_shares=np.bincount(class_of, minlength=len(longest)) / B,
             horizon=horizon,
         )
 
@@ -245,10 +257,11 @@ class Grammar:
         code = np.full(N, self.end, np.int64)
         gap = np.full(N, SAME, np.int64)
         symbol = np.repeat(self.offsets[self.end], N)
-        low, high = np.zeros(N, np.float32), np.zeros(N, np.float32)
-        since, wait = np.zeros(N, np.float32), np.zeros(N, np.float32)
+        low, high = np.full(N, -1, np.float32), np.full(N, -1, np.float32)
+        since, wait, until = np.zeros((3, N), np.float32)
         code[place], gap[place] = history.code, self.gaps.of(history.gap)
         since[place], wait[place] = history.time, self.gaps.wait(history.gap)
+        until[place] = history.span[history.row] - history.time
         ends = offsets[1:] - 1
         since[ends] = np.where(lengths > 0, since[np.maximum(ends - 1, 0)], 0.0)
         self._read_values(place, history, symbol, low, high)
@@ -273,10 +286,10 @@ class Grammar:
         total = np.repeat(lengths.clip(min=1), np.diff(offsets))
         left = (1 - position / total).clip(0, 1).astype(np.float32)
         row = np.repeat(np.arange(B), np.diff(offsets))
-        has_number = np.isin(self.kind[symbol], (NUMBER, REPEAT))
+        has_number = np.isin(self.kind[symbol], NUMERIC)
         last, last_number = _last_of_same(row, code, has_number, offsets)
         return Sentences(
-            offsets, code, gap, symbol, since, wait, left, low, high, last, last_number
+            offsets, code, gap, symbol, since, wait, until, left, low, high, last, last_number
         )
 
     def shares(self, sentences: Sentences) -> dict[int, NDArray[np.float32]]:
@@ -291,8 +304,7 @@ class Grammar:
 
     def length_class(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class of each number of events."""
-        middle = (self.lengths[1:] + self.lengths[:-1]) / 2
-        return np.searchsorted(middle, lengths)
+        return np.searchsorted(self.longest, lengths).clip(max=len(self.longest) - 1)
 
     def _level_of(self, word: int, number: NDArray[np.float64]) -> NDArray[np.int64]:
         """Which of the levels of a code each number is, -1 for none of them."""
@@ -355,15 +367,22 @@ class Grammar:
                     of_number = np.where(np.isnan(value) | (text >= 0), -1, of_number)
                 chosen = np.where(of_text >= 0, of_text, of_number)
                 found = np.where(chosen >= 0, levels[chosen], found)
+            if (both := np.flatnonzero(kinds == BOTH)).size:
+                at = pd.Index(self.text[first + both]).get_indexer(text)
+                found = np.where((at >= 0) & ~np.isnan(value), both[at], found)
             symbol[place[group]] = first + found
-            if (numbers := np.flatnonzero(kinds == NUMBER)).size:
-                is_number = ~np.isnan(value) & ((text < 0) | (self.kind[first + found] != LEVEL))
-                at = place[group[is_number]]
-                symbol[at] = first + numbers[0]
+            if code in self.marginals:
+                is_number = ~np.isnan(value) & ((text < 0) | (kinds[found] != LEVEL))
+                numbers = np.flatnonzero(kinds == NUMBER)
+                alone = kinds[found] != BOTH
+                if not numbers.size:
+                    is_number &= ~alone
+                at, alone = place[group[is_number]], alone[is_number]
+                symbol[at[alone]] = first + numbers.sum()
                 low[at], high[at] = self.marginals[code].bounds(value[is_number])
                 if (repeats := np.flatnonzero(kinds == REPEAT)).size:
                     again = _again(value[is_number], history.row[group[is_number]])
-                    symbol[at[again]] = first + repeats[0]
+                    symbol[at[again & alone]] = first + repeats[0]
 
     def given(
         self, asked: dict[str, pd.DataFrame], n: int
@@ -395,15 +414,29 @@ class Grammar:
                         f"{list(self.columns[kind, name].levels[:10])}."
                     )
                 symbol = np.full(n, -1)
-                low, high = np.zeros(n, np.float32), np.zeros(n, np.float32)
+                low, high = np.full(n, -1, np.float32), np.full(n, -1, np.float32)
                 word = self.word((kind, name))
                 self._read_whole(word, np.arange(n), level, number, symbol, low, high)
                 symbol[~present] = -1
-                score = np.where(high > 0, scores((low + high) / 2), 0.0)
+                score = np.where(high >= 0, scores(((low + high) / 2).clip(0, 1)), 0.0)
                 given[self.prefix.index((kind, name))] = symbol, score
         return given
 
     # ---- writing -----------------------------------------------------------------------------
+
+    def whole(
+        self, k: int, symbol: NDArray[np.int64], share: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Level (n,) of a prefix word, -1 for none, and its number, NaN for none."""
+        word, kind = self.n_codes + 1 + k, self.kind[symbol]
+        number = np.where(kind == LEVEL, self.level[symbol], np.nan)
+        numeric = kind == NUMBER
+        if numeric.any():
+            number[numeric] = self.marginals[word].value(share[numeric])
+        first, last = self.offsets[word : word + 2]
+        levels = np.flatnonzero(self.kind[first:last] == LEVEL)
+        level = np.where(kind == LEVEL, symbol - first - (levels[0] if levels.size else 0), -1)
+        return level, number
 
     def numbers(self, code: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Numbers (n,) of extended codes from their shares of the distribution."""
@@ -432,8 +465,9 @@ class Histories:
     time : (E,) float64
         Since the first event of the row.
     lengths : (B,) int64
-    start, window, first : (B,) float64
-        Origin, duration, and time from the origin to the first event; NaN where there is none.
+    start, window, first, span : (B,) float64
+        Origin, duration, time from the origin to the first event, and from that to the last one;
+        NaN where there is none.
     """
 
     row: NDArray[np.int64]
@@ -446,6 +480,7 @@ class Histories:
     start: NDArray[np.float64]
     window: NDArray[np.float64]
     first: NDArray[np.float64]
+    span: NDArray[np.float64]
     has_windows: bool
 
     @classmethod
@@ -483,13 +518,14 @@ class Histories:
             start=start,
             window=window,
             first=first_time - start,
+            span=last_time - first_time,
             # Else a history ends with its last event.
             has_windows=bool(np.nanmax(np.abs(events.end - last_time)[some], initial=0.0) > 0),
         )
 
     def whole(self) -> dict[str, NDArray[np.float64]]:
         """What prefix words say, by their names."""
-        return {START: self.start, WINDOW: self.window, FIRST: self.first}
+        return {START: self.start, WINDOW: self.window, FIRST: self.first, SPAN: self.span}
 
     def repeats(self, n_codes: int) -> NDArray[np.bool_]:
         """Which codes occur more than once at a time."""
@@ -512,24 +548,31 @@ class _Symbols:
         self, code: int, value: NDArray, text: NDArray[np.int64], row: NDArray[np.int64]
     ) -> None:
         """A code of events: few different numbers are levels, as texts are."""
-        named = text >= 0
-        texts = _common(text[named], row[named], self.min_subjects)
-        number = ~np.isnan(value) & ~named
+        named, number = text >= 0, ~np.isnan(value)
+        both, alone = named & number, named & ~number
+        pairs = _common(text[both], row[both], self.min_subjects)
+        alone |= both & ~np.isin(text, pairs)  # too rare beside a number
+        texts = _common(text[alone], row[alone], self.min_subjects)
+        number = number & (~named | np.isin(text, pairs))
         values = value[number].astype(np.float64)
         different = np.unique(values)
         levels, marginal = np.empty(0), None
-        if len(different) <= MOST_LEVELS:
+        if len(different) <= MOST_LEVELS and not len(pairs):
             levels = _common(values, row[number], self.min_subjects)
             if np.isin(values, levels).sum() < MOSTLY * len(values):
                 levels = np.empty(0)
         if len(different) and not len(levels):
             marginal = Marginal.fit(values, self.min_subjects)
         nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
-        nothing |= len(texts) < len(np.unique(text[named]))
+        nothing |= not np.isin(text[alone], texts).all()
         n = len(texts) + len(levels)
         again = _again(values, row[number])
-        repeats = marginal is not None and bool(again.mean() > REPEATED)
-        self.add(code, nothing, n, marginal, repeats)
+        alone_again = again[~named[number]]
+        repeats = marginal is not None and bool(alone_again.sum() > REPEATED * len(alone_again))
+        numbers_alone = not named[number].all()
+        self.add(code, nothing, n, marginal, repeats, len(pairs), numbers_alone)
+        if len(pairs):
+            self.texts[-1][self.kinds[-1] == BOTH] = pairs
         if n:
             self.levels[-1][-n:] = np.concatenate([np.full(len(texts), np.nan), levels])
             self.texts[-1][-n:] = np.concatenate([texts, np.full(len(levels), -1)])
@@ -554,11 +597,13 @@ class _Symbols:
         n_levels: int = 0,
         marginal: Marginal | None = None,
         repeats: bool = False,
+        n_both: int = 0,
+        numbers_alone: bool = True,
     ) -> None:
-        """Nothing, a number, the last one, and levels, as far as there are any; at least one."""
-        has_nothing |= not (n_levels or marginal)
-        kinds = [NOTHING] * has_nothing + [NUMBER] * (marginal is not None)
-        kinds += [REPEAT] * repeats + [LEVEL] * n_levels
+        """Nothing, a number, the last one, texts beside numbers, levels: all that there are."""
+        has_nothing |= not (n_levels or marginal or n_both)
+        kinds = [NOTHING] * has_nothing + [NUMBER] * bool(marginal is not None and numbers_alone)
+        kinds += [REPEAT] * repeats + [BOTH] * n_both + [LEVEL] * n_levels
         self.counts.append(len(kinds))
         self.kinds.append(np.array(kinds))
         self.levels.append(np.full(len(kinds), np.nan))

@@ -63,7 +63,7 @@ class Marginal:
 
     def bounds(self, sample: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Shares of the data below, and at or below, each number (n,)."""
-        sample = np.asarray(sample, np.float64)
+        sample = np.asarray(sample, np.float64).clip(self.values[0], self.values[-1])
         if not self.steps:
             low, high = self.lower, self.upper
             at = np.searchsorted(self.values, sample).clip(max=len(self.values) - 1)
@@ -74,7 +74,6 @@ class Marginal:
             part = ((sample - self.values[before]) / width).clip(0, 1)
             between = high[before] + part * (low[at] - high[before])
             between = np.where(at > 0, between, low[0])
-            between = np.where(sample > self.values[-1], 1.0, between)
             return (
                 np.where(tied, low[at], between).astype(np.float32),
                 np.where(tied, high[at], between).astype(np.float32),

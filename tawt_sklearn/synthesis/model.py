@@ -21,7 +21,7 @@ from tawt_sklearn.synthesis.decoder import (
     segment_log_softmax,
 )
 from tawt_sklearn.synthesis.gaps import SAME
-from tawt_sklearn.synthesis.grammar import NUMBER
+from tawt_sklearn.synthesis.grammar import BOTH, NUMBER
 
 MOST_PROPERTIES = 128
 """Codes whose frequency the latent has to tell."""
@@ -230,7 +230,8 @@ class SequenceModel(nn.Module):
         chances = segment_log_softmax(scores, owner, len(code))
         every = torch.arange(len(row), device=row.device)
         parts["symbol"] = by_row(chances[symbols == symbol[owner]], every)
-        numeric = (decoder.symbols.kind[symbol] == NUMBER).nonzero().squeeze(1)
+        kind = decoder.symbols.kind[symbol]
+        numeric = ((kind == NUMBER) | (kind == BOTH)).nonzero().squeeze(1)
         low, high = words.low[at][numeric], words.high[at][numeric]
         score = drawn_scores(low, high) if self.training else words.score[at][numeric]
         few = Memory(*(part[numeric] for part in memory))

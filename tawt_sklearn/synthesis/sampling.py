@@ -10,12 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tawt_sklearn.synthesis.decoder import Cache, Decoder, Memory, Words, log_normal_mixture
+from tawt_sklearn.synthesis.decoder import (
+    IMPOSSIBLE,
+    Cache,
+    Decoder,
+    Memory,
+    Words,
+    log_normal_mixture,
+)
 from tawt_sklearn.synthesis.gaps import SAME, LogGaps
-from tawt_sklearn.synthesis.grammar import FARTHEST, LENGTH, NUMBER, REPEAT, Grammar
+from tawt_sklearn.synthesis.grammar import BOTH, FARTHEST, LENGTH, NUMBER, REPEAT, SPAN, Grammar
 
 N_CANDIDATES = 24
 """Latents that are drawn for each row of which something is given, to choose from."""
+
+N_STRATA = 4
+"""Beginnings that are drawn for each row of which nothing is given, to choose from."""
 
 N_MATCHES, N_MATCHED = 4, 4096
 """Rounds, and beginnings in each, in which the frequencies of words are matched."""
@@ -56,20 +66,19 @@ class Notes(NamedTuple):
     number: Tensor  # how many there were
     total: Tensor  # of their scores
     since: Tensor
-    no_symbol: int
 
     @classmethod
     def none(cls, n: int, n_codes: int, no_symbol: int, like: Tensor) -> Notes:
         symbol = torch.full((n, n_codes), no_symbol, device=like.device)
-        zeros = (like.new_zeros(n, n_codes) for _ in range(4))
-        return cls(symbol, *zeros, no_symbol)
+        score, number, total, since = like.new_zeros(4, n, n_codes)
+        return cls(symbol, score, number, total, since)
 
-    def of(self, code: Tensor, since: Tensor) -> Memory:
+    def of(self, code: Tensor, since: Tensor, no_symbol: int) -> Memory:
         """Of a code (B,) of each row, at a time (B,)."""
         symbol, score, number, total, last = (
-            part.gather(1, code.unsqueeze(1)).squeeze(1) for part in self[:5]
+            part.gather(1, code.unsqueeze(1)).squeeze(1) for part in self
         )
-        waited = torch.where(symbol < self.no_symbol, since - last, 0.0)
+        waited = torch.where(symbol < no_symbol, since - last, 0.0)
         return Memory(symbol, score, number > 0, waited, total / number.clamp(min=1), number)
 
     def add(
@@ -91,6 +100,7 @@ class Rows(NamedTuple):
     cache: Cache
     added: Tensor  # (B, D), to each word
     total: Tensor  # (B,) events that they are to have
+    span: Tensor  # (B,) float64, the time that these are to take
     last: Tensor  # (B,) code of the event before, more than any where there is none
     time: Tensor  # (B,) float64, since the first event
     notes: Notes
@@ -98,11 +108,17 @@ class Rows(NamedTuple):
     def kept(self, rows: Tensor) -> Rows:
         """Only some."""
         self.cache.keep(rows)
-        parts = {
-            name: part[rows] for name, part in self._asdict().items() if isinstance(part, Tensor)
-        }
-        notes = Notes(*(part[rows] for part in self.notes[:5]), self.notes.no_symbol)
-        return self._replace(**parts, notes=notes)
+        return Rows(
+            row=self.row[rows],
+            state=self.state[rows],
+            cache=self.cache,
+            added=self.added[rows],
+            total=self.total[rows],
+            span=self.span[rows],
+            last=self.last[rows],
+            time=self.time[rows],
+            notes=Notes(*(part[rows] for part in self.notes)),
+        )
 
 
 class Writer:
@@ -131,6 +147,7 @@ class Writer:
         n: int,
         given: dict[int, tuple[Tensor, Tensor]],
         progress: Callable[[int], Any],
+        in_strata: bool = True,
     ) -> Written:
         """Sentences of ``n`` rows.
 
@@ -143,9 +160,12 @@ class Writer:
             the normal score of its number.
         progress : callable
             Told how many rows have come to their end.
+        in_strata : bool
+            Whether rows may be chosen by their length where nothing is given, so that lengths come
+            as often as in the data; else rows are in the order of the latents.
         """
         decoder, V = self.decoder, self.decoder.n_codes
-        latent, (symbol, score) = self._begin(z, n, given)  # (n, P)
+        latent, (symbol, score) = self._begin(z, n, given, in_strata=in_strata)  # (n, P)
         rows = self._read_prefix(latent, symbol, score)
         told: list[tuple[Tensor, ...]] = []
         for step in range(int(self.grammar.longest.max())):
@@ -163,22 +183,24 @@ class Writer:
                 kept = alive.nonzero().squeeze(1)
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
             gaps = decoder.gap_scores(rows.state)
-            gaps[:, SAME] = gaps[:, SAME].masked_fill(full, -torch.inf)
+            gaps[:, SAME] = gaps[:, SAME].masked_fill(full, IMPOSSIBLE)
             gap = self._draw(gaps) if step else torch.zeros_like(rows.last)
             code = self._draw(decoder.code_scores(rows.state, gap, rows.last))
             size, wait = self._gap(gap, rows.state)
             time = rows.time + size
             since = time.to(rows.state.dtype)
-            memory = rows.notes.of(code, since)
+            memory = rows.notes.of(code, since, decoder.symbols.number)
             about = decoder.about(rows.state, gap, code, memory)
             drawn = self._symbol(about, code, memory)
             kind = decoder.symbols.kind[drawn]
-            number = torch.where(kind == NUMBER, self._number(about, code, memory), 0.0)
+            new = (kind == NUMBER) | (kind == BOTH)
+            number = torch.where(new, self._number(about, code, memory), 0.0)
             number = torch.where(kind == REPEAT, memory.score, number)
             told.append(tuple(x[alive] for x in (rows.row, code, drawn, number, time)))
-            rows.notes.add(code, drawn, number, (kind == NUMBER) | (kind == REPEAT), since)
+            rows.notes.add(code, drawn, number, new | (kind == REPEAT), since)
             left = (1 - (step + 1) / rows.total.clamp(min=1)).clamp(0, 1)
-            words = Words(code, gap, drawn, number, since, wait, left)
+            until = (rows.span - time).to(since.dtype)
+            words = Words(code, gap, drawn, number, since, wait, until, left)
             state = decoder.step(decoder.embed(words) + rows.added, rows.cache)
             rows = rows._replace(state=state, last=code, time=time)
         progress(len(rows.row))
@@ -221,15 +243,17 @@ class Writer:
         n: int,
         given: dict[int, tuple[Tensor, Tensor]],
         chances: list[Tensor] | None = None,
+        in_strata: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Latents, and the words about the whole history: symbols and scores (n, P).
 
         Where some are given, latents are drawn for which these are likely: of several candidates,
-        with what else they say of the history, one by how likely they make what is given.
-        ``chances`` is told how likely each symbol of each word was, on average.
+        with what else they say of the history, one by how likely they make what is given.  Where
+        none is and ``in_strata`` says so, rows are drawn in strata of length.  ``chances`` is told
+        how likely each symbol of each word was, on average.
         """
         P = self.decoder.n_prefix
-        R = N_CANDIDATES if given else 1
+        R = N_CANDIDATES if given else N_STRATA if in_strata else 1
         latent = z(n * R)
         cache = self.decoder.cache()
         to_latent = self.decoder.latent(latent)
@@ -261,13 +285,48 @@ class Writer:
             symbols.append(symbol)
             scores.append(score)
             if k + 1 < P:
-                words = Words(code, zero, symbol, score, none, none, none + 1)
+                words = Words(code, zero, symbol, score, none, none, none, none + 1)
                 state = self.decoder.step(self.decoder.embed(words) + to_latent, cache)
         symbol, score = torch.stack(symbols, 1), torch.stack(scores, 1)
-        if R > 1:
+        if R == N_STRATA:
+            best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
+            latent, symbol, score = latent[best], symbol[best], score[best]
+        elif R > 1:
             best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
             latent, symbol, score = latent[best], symbol[best], score[best]
         return latent, (symbol, score)
+
+    def _in_strata(self, symbol: Tensor, n: int) -> Tensor:
+        """Which n of more rows, so that lengths are as frequent as in the data.
+
+        With few rows the shares of short and long histories vary less than by chance.
+        """
+        of = symbol - symbol.new_tensor(self.grammar.offsets[self._length_word])
+        share = torch.from_numpy(self.grammar.length_shares).to(self.device)
+        start = torch.rand(1, generator=self.generator, device=self.device, dtype=share.dtype)
+        place = (torch.arange(n, device=self.device) + start) / n
+        wanted = torch.searchsorted(share.cumsum(0), place).clamp(max=len(share) - 1)
+        need = torch.bincount(wanted, minlength=len(share))
+        order = torch.sort(of, stable=True).indices
+        count = torch.bincount(of, minlength=len(share))
+        rank = torch.empty_like(of)
+        rank[order] = (
+            torch.arange(len(of), device=self.device) - (count.cumsum(0) - count)[of[order]]
+        )
+        # Those of lengths that are needed first; then any, where there are too few of a length.
+        best = torch.sort((rank >= need[of]).long(), stable=True).indices[:n]
+        return best[torch.rand(n, generator=self.generator, device=self.device).argsort()]
+
+    def _span(self, symbol: Tensor, score: Tensor) -> Tensor:
+        """What rows say of the time from their first to their last event, float64."""
+        k = self.grammar.prefix.index(SPAN)
+        share = torch.special.ndtr(score[:, k].double()).cpu().numpy()
+        _, span = self.grammar.whole(k, symbol[:, k].cpu().numpy(), share)
+        return torch.from_numpy(np.nan_to_num(span)).to(self.device)
+
+    @property
+    def _length_word(self) -> int:
+        return self.decoder.n_codes + 1 + self.grammar.prefix.index(LENGTH)
 
     def _read_prefix(self, latent: Tensor, symbol: Tensor, score: Tensor) -> Rows:
         """Rows after their prefix."""
@@ -276,7 +335,7 @@ class Writer:
         zero = torch.zeros(n, P, dtype=torch.int64, device=self.device)
         code = zero + decoder.n_codes + 1 + torch.arange(P, device=self.device)
         none = score.new_zeros(n, P)
-        embedded = decoder.embed(Words(code, zero, symbol, score, none, none, none + 1))
+        embedded = decoder.embed(Words(code, zero, symbol, score, none, none, none, none + 1))
         subject = decoder.subject(embedded).squeeze(1)
         to_latent = decoder.latent(latent)
         cache = decoder.cache()
@@ -284,9 +343,9 @@ class Writer:
         for k in range(P):
             more = subject if k == P - 1 else 0.0  # the last word is what the first event is after
             state = decoder.step(embedded[:, k] + to_latent + more, cache)
-        word = self.grammar.prefix.index(LENGTH)
-        first = int(self.grammar.offsets[decoder.n_codes + 1 + word])
-        low, high = self.lengths[:, symbol[:, word] - first].double()
+        first = int(self.grammar.offsets[self._length_word])
+        of = symbol[:, self.grammar.prefix.index(LENGTH)] - first
+        low, high = self.lengths[:, of].double()
         share = torch.rand(n, generator=self.generator, device=self.device, dtype=low.dtype)
         return Rows(
             row=torch.arange(n, device=self.device),
@@ -294,6 +353,7 @@ class Writer:
             cache=cache,
             added=to_latent + subject,
             total=(low + share * (high - low)).floor().to(score.dtype),
+            span=self._span(symbol, score),
             last=torch.full((n,), decoder.n_codes + 1, device=self.device),
             time=torch.zeros(n, dtype=torch.float64, device=self.device),
             notes=Notes.none(n, decoder.n_codes, decoder.symbols.number, score),

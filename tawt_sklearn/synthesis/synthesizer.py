@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
+from sklearn import config_context
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -42,7 +44,10 @@ from tawt_sklearn.training.pretraining import LossParts
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
 
-AT_ONCE = 512
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+AT_ONCE = 256
 """Rows that are written at once."""
 
 N_WATCHED = 256
@@ -54,8 +59,8 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_STEPS, USUAL_EPOCHS = 2400, (10, 50)
-"""How long training goes on at most: so many steps, in a number of epochs between these."""
+USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 2400, 450, 10
+"""How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
 class SequenceSynthesizer(
@@ -95,7 +100,8 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: as many as make 2,400 steps, but from 10 to 50.
+        ``"auto"``: 30, but fewer where these are more than 2,400 steps (at least 10), and as many
+        as make 450 steps.
     max_time : float, optional
         Seconds after which training ends.
     batch_size : int, default=32
@@ -125,7 +131,9 @@ class SequenceSynthesizer(
     n_iter_ : int
         Epochs.
     n_features_in_ : int
+        Columns of ``X``, channels of a panel, or time points of numbers (n, n_timepoints).
     feature_names_in_ : (n_features_in_,) array of str
+        Of columns with names.
 
     Examples
     --------
@@ -247,10 +255,8 @@ class SequenceSynthesizer(
             random = check_random_state(self.random_state)
             seed = int(random.randint(2**31 - 1))
             device = resolve_device(self.device)
-            form, frame = Form.fit(X, y)
+            form, frame = Form.fit(self, X, y)
             self.form_ = form
-            self.feature_names_in_ = np.array([str(name) for name in frame.columns], object)
-            self.n_features_in_ = frame.shape[1]
             events, statics = form.parts(frame)
             labels = form.labels(y, len(frame))
             least = self.min_subjects_per_code
@@ -259,20 +265,21 @@ class SequenceSynthesizer(
                 raise DataError(
                     "Expected codes that enough subjects have to learn from. Got none of "
                     f"min_subjects_per_code={least} subjects among {len(events.codes)} codes of "
-                    f"{len(frame)} rows. Lower it, or give more rows."
+                    f"n_samples={len(frame)} rows. Lower it, or give more rows."
                 )
             if pretrained is None:
                 sequencer = TripletSequencer(value_scaling="quantile")
                 prepared = Preparation.fit(frame, sequencer, self.n_windows, "events")
                 self.preparation_, rows = prepared
             else:
-                self.preparation_ = pretrained.preparation
-                rows = pretrained.preparation.dataset(frame)
+                self.preparation_ = known_preparation(pretrained)
+                rows = self.preparation_.dataset(frame)
             data = SynthesisDataset(rows, grammar.read(events, statics, labels))
             self.net_ = self._train(data, pretrained, device, seed)
             with isolated_torch(seed, device, n_threads=1):
                 drawn = self.net_.posteriors(data).draw().numpy()
-            self.density_ = LatentDensity.fit(drawn, np.random.RandomState(seed))
+            with config_context(array_api_dispatch=False):  # which mixtures do not take
+                self.density_ = LatentDensity.fit(drawn, np.random.RandomState(seed))
             self._match(data, np.random.RandomState(seed))
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
@@ -288,12 +295,7 @@ class SequenceSynthesizer(
         if self.pretrained is None:
             return None
         pretrained = read_pretrained(self.pretrained)
-        if not isinstance(pretrained.preparation, Preparation):
-            raise ValueError(
-                "Expected pretrained to be an encoder of histories. Got one of panels. Pretrain it "
-                "on as_events(X), which is what a synthesizer makes of a panel."
-            )
-        windows = pretrained.preparation.n_windows
+        windows = known_preparation(pretrained).n_windows
         if self.n_windows not in (type(self)().n_windows, windows):
             raise ValueError(
                 f"Expected n_windows={windows}, as the encoder was pretrained, or the default. Got "
@@ -365,7 +367,8 @@ class SequenceSynthesizer(
     def _epochs(self, steps: int) -> int:
         """How many at most, of so many steps."""
         if isinstance(self.max_epochs, str):
-            return int(np.clip(USUAL_STEPS // steps, *USUAL_EPOCHS))
+            least = max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps))
+            return max(least, min(USUAL_EPOCHS, MOST_STEPS // steps))
         return self.max_epochs
 
     def _backbone(self, pretrained: Pretrained | None) -> dict[str, Any]:
@@ -407,10 +410,10 @@ class SequenceSynthesizer(
 
     def _latents(self, random: np.random.RandomState) -> Callable[[int], torch.Tensor]:
         """Draws so many new latents."""
+        density, device = self.density_, self.net_.module_device
 
         def latents(m: int) -> torch.Tensor:
-            drawn = self.density_.draw(m, random).astype(np.float32)
-            return torch.from_numpy(drawn).to(self.net_.module_device)
+            return torch.from_numpy(density.draw(m, random).astype(np.float32)).to(device)
 
         return latents
 
@@ -440,7 +443,7 @@ class SequenceSynthesizer(
         Returns
         -------
         X : as in fit
-            DataFrame with the columns of fit, or an array where fit was given one.
+            DataFrame with the columns of fit, or an array where fit was given numbers.
         y : array
             Only if there were labels in fit.
 
@@ -453,50 +456,56 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         n = self.form_.number_of_rows(n, y, static)
         asked = self.form_.asked(y, static)
-        return self._write(n, lambda rows: self._latents(random), asked, random)
+        return self._write(n, lambda rows, own: self._latents(own), asked, random)
 
     def _write(
         self,
         n: int,
-        latents: Callable[[slice], Callable[[int], torch.Tensor]],
+        latents: Callable[[slice, np.random.RandomState], Callable[[int], torch.Tensor]],
         asked: dict[str, pd.DataFrame],
         random: Any,
+        in_strata: bool = True,
     ) -> Any:
-        """Rows in groups, so that memory does not grow with their number."""
-        device = self.net_.module_device
+        """Rows in groups, so that memory does not grow with their number.
+
+        On a CPU several groups at a time, as many as torch has threads.
+        """
+        device, grammar = self.net_.module_device, self.grammar_
         given = {
             word: (torch.from_numpy(symbol).to(device), torch.from_numpy(score).to(device))
-            for word, (symbol, score) in self.grammar_.given(asked, n).items()
+            for word, (symbol, score) in grammar.given(asked, n).items()
         }
-        generator = torch.Generator(device).manual_seed(int(random.randint(2**31 - 1)))
-        module = self.net_.module_.eval()
-        parts = []
+        decoder = self.net_.module_.eval().decoder
+        groups = [slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE)]
+        seeds = random.randint(2**31 - 1, size=len(groups))
+
+        def write(group: tuple[slice, int]) -> Written:
+            rows, seed = group
+            torch.set_num_threads(1)
+            some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
+            writer = Writer(decoder, grammar, torch.Generator(device).manual_seed(int(seed)))
+            draw = latents(rows, np.random.RandomState(seed))
+            written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
+            return written._replace(row=written.row + rows.start)
+
+        n_threads = torch.get_num_threads() if device.type == "cpu" else 1
         with (
             tqdm(total=n, disable=not self.verbose, desc=type(self).__name__) as bar,
-            isolated_torch(0, device, n_threads=None),
+            isolated_torch(0, device, n_threads=1),
         ):
-            writer = Writer(module.decoder, self.grammar_, generator)
-            for first in range(0, n, AT_ONCE):
-                rows = slice(first, min(first + AT_ONCE, n))
-                some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
-                written = writer.write(latents(rows), rows.stop - first, some, bar.update)
-                parts.append(written._replace(row=written.row + first))
+            parts = in_threads(write, list(zip(groups, seeds, strict=True)), n_threads)
         whole = Written(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        return self.form_.write(whole, self.grammar_, asked)
+        return self.form_.write(whole, grammar, asked)
 
     # ---- what the model says -----------------------------------------------------------------
 
     def _data(self, X: Any, y: Any = None) -> SynthesisDataset:
         check_is_fitted(self)
-        frame = self.form_.read(X)
+        frame = self.form_.read(self, X, self.preparation_)
         events, statics = self.form_.parts(frame)
         labels = None
         if y is not None:
-            labels = self.form_.given_labels(y)
-            if len(labels) != len(frame):
-                raise DataError(
-                    f"Expected labels for each of the {len(frame)} rows of X. Got {len(labels)}."
-                )
+            labels = self.form_.labels_of(y, X, len(frame))
             self.grammar_.given({"label": labels}, len(labels))  # refuses unknown ones
         rows = self.preparation_.dataset(frame)
         return SynthesisDataset(rows, self.grammar_.read(events, statics, labels))
@@ -513,7 +522,7 @@ class SequenceSynthesizer(
     def reconstruct(self, X: Any, *, random_state: Any = None) -> Any:
         """Write each history again, from its latent and its static columns alone."""
         data = self._data(X)
-        frame = self.form_.read(X)
+        frame = self.form_.read(self, X, self.preparation_)
         random = check_random_state(self.random_state if random_state is None else random_state)
         mean = self.net_.posteriors(data).mean.float().to(self.net_.module_device)
         static = frame.drop(columns=self.form_.events_name)
@@ -524,11 +533,11 @@ class SequenceSynthesizer(
             unknown = (level < 0) & np.isnan(number)
             asked["static"][name] = asked["static"][name].astype(object).mask(unknown)
 
-        def latents(rows: slice) -> Callable[[int], torch.Tensor]:
+        def latents(rows: slice, own: Any) -> Callable[[int], torch.Tensor]:
             some = mean[rows]
             return lambda m: some.repeat_interleave(m // len(some), dim=0)
 
-        found = self._write(len(frame), latents, asked, random)
+        found = self._write(len(frame), latents, asked, random, in_strata=False)
         return found[0] if self.form_.n_labels else found
 
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
@@ -570,15 +579,53 @@ class SequenceSynthesizer(
         """Mean of :meth:`log_prob` over the rows."""
         return float(self.log_prob(X, y).mean())
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
     def _check_loaded(self) -> None:
         model = self.net_.module.keywords
-        if self.grammar_.sizes().items() > model["decoder"].items():
+        if not self.grammar_.sizes().items() <= model["decoder"].items():
             raise SaveFileError("Expected a network of as many words as the grammar has.")
         learned = self.preparation_.sizes()
         if any(model["backbone"][name] != learned[name] for name in learned):
             raise SaveFileError("Expected a network of the shape of what was learned of tokens.")
-        if self.density_.mean.shape[1] != model["decoder"]["d_latent"]:
+        K, d = len(self.density_.weight), model["decoder"]["d_latent"]
+        if self.density_.mean.shape != (K, d) or self.density_.root.shape != (K, d, d):
             raise SaveFileError("Expected a density of as many dimensions as the latent has.")
+        form, grammar = self.form_, self.grammar_
+        static = [("static", name) for name in form.columns if name != form.events_name]
+        columns = static + [("label", k) for k in range(form.n_labels)]
+        told = [name for name in grammar.prefix if isinstance(name, tuple)]
+        if not (told == columns == list(grammar.columns) and model["n_labels"] == form.n_labels):
+            raise SaveFileError("Expected a grammar of the columns and labels that fit was given.")
+        kept = grammar.kept
+        if len(kept) != grammar.n_codes or not np.isin(kept, np.arange(len(form.codes))).all():
+            raise SaveFileError("Expected a grammar of codes that fit was given.")
+
+
+def in_threads(work: Callable[[_T], _R], tasks: list[_T], n_threads: int) -> list[_R]:
+    """What a function makes of each task; no other begins after an error."""
+    if min(n_threads, len(tasks)) < 2:
+        return [work(task) for task in tasks]
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        return list(pool.map(work, tasks))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def known_preparation(pretrained: Pretrained) -> Preparation:
+    """That of the encoder, which must be one of histories."""
+    if not isinstance(pretrained.preparation, Preparation):
+        raise ValueError(
+            "Expected pretrained to be an encoder of histories. Got one of panels. Pretrain it on "
+            "as_events(X), which is what a synthesizer makes of a panel."
+        )
+    return pretrained.preparation
 
 
 def _history_of(net: SynthesisNet) -> pd.DataFrame:

@@ -41,6 +41,12 @@ QUICK = {
 
 QUICK_ENCODER = {name: value for name, value in QUICK.items() if name != "n_ensemble"}
 
+QUICK_SYNTHESIZER = {
+    **{name: value for name, value in QUICK_ENCODER.items() if name != "min_steps"},
+    "d_latent": 3,
+    "batch_size": 16,
+}
+
 TOLERANCE = 1e-7
 """Between the answers for a row alone and among others, on a CPU."""
 

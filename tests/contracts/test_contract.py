@@ -12,16 +12,27 @@ from sklearn.pipeline import Pipeline
 from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
+    SequenceSynthesizer,
     TimeAwareClassifier,
     TimeAwareEncoder,
     TimeAwareRegressor,
     TimeEmbedder,
     TripletSequencer,
+    as_events,
 )
+from tawt_sklearn.datasets import make_icu_stays
+from tawt_sklearn.exceptions import DataError
 
 from .answers import answers, assert_same, fit_and_answer
 from .event_suite import EventFrameContract, EventModelContract, EventTransformerContract
-from .suite import QUICK, QUICK_ENCODER, EstimatorContract, SupervisedContract
+from .suite import (
+    QUICK,
+    QUICK_ENCODER,
+    QUICK_SYNTHESIZER,
+    EstimatorContract,
+    SupervisedContract,
+)
+from .synthesizer_suite import SynthesizerContract
 
 
 class TestTripletSequencer(EventTransformerContract):
@@ -69,6 +80,79 @@ class TestEncoderOfTokens(TestEncoder):
     # A Pipeline fits its steps one after the other, and keeps those that worked.
     test_a_failed_fit_leaves_nothing_behind = None
     test_a_failed_fit_leaves_the_earlier_one_as_it_was = None
+
+
+class TestSynthesizer(SynthesizerContract, EventFrameContract):
+    def make(self):
+        return SequenceSynthesizer(**QUICK_SYNTHESIZER)
+
+    def test_static_columns_in_single_precision(self, X, fitted, expected):
+        coarse = fitted.transform(X.assign(age=X["age"].astype("float32")))
+        np.testing.assert_allclose(coarse, expected["transform"], 1e-4, 1e-5)
+
+
+class TestSynthesizerOfLabels(TestSynthesizer):
+    """It writes labels, too, and needs them to say how likely a row is."""
+
+    def data(self):
+        X, _ = super().data()
+        return X, make_icu_stays(len(X), random_state=0)[1]
+
+    def test_labels_must_have_the_index_of_the_rows(self, X, y, fitted):
+        for wrong in (y.iloc[::-1], y.set_axis(range(100_000, 100_000 + len(y)))):
+            with pytest.raises(DataError, match="the index of y"):
+                self.make().fit(X, wrong)
+            with pytest.raises(DataError, match="the index of y"):
+                fitted.score(X, wrong)
+
+    def test_labels_in_any_form(self, X, y, expected):
+        for form in (list(y), y.to_numpy(), y, y.to_numpy()[:, np.newaxis], y.to_frame()):
+            assert_same(fit_and_answer(self.make(), X, form), expected)
+
+    def test_labels_that_cannot_be(self, X, y, fitted):
+        holed = y.astype(float).where(np.arange(len(y)) != 3)
+        for wrong in (y.iloc[:-1].to_numpy(), holed, 1, np.zeros((len(y), 1, 1))):
+            with pytest.raises(DataError, match=r"Expected .*label|Expected y of shape"):
+                self.make().fit(X, wrong)
+            with pytest.raises(DataError, match=r"Expected .*label|Expected y of shape"):
+                fitted.log_prob(X, wrong)
+
+    def test_the_labels_of_a_row_do_not_change_its_latent(self, X, y, fitted, expected):
+        assert_same(answers(fitted, X), expected)
+        with pytest.raises(DataError, match="Expected labels where there were some in fit"):
+            fitted.score(X)
+
+
+class TestSynthesizerOfTokens(TestSynthesizer):
+    """The sequencer and the synthesizer as two steps."""
+
+    def make(self):
+        return Pipeline(
+            [
+                ("sequence", TripletSequencer()),
+                ("model", SequenceSynthesizer(**QUICK_SYNTHESIZER)),
+            ]
+        )
+
+    # A Pipeline fits its steps one after the other, and keeps those that worked.
+    test_a_failed_fit_leaves_nothing_behind = None
+    test_a_failed_fit_leaves_the_earlier_one_as_it_was = None
+
+
+class TestSynthesizerOfAnEncoder(TestSynthesizer):
+    """From what was pretrained once for all of these tests."""
+
+    def make(self):
+        return SequenceSynthesizer(**QUICK_SYNTHESIZER, pretrained=encoder_of_histories())
+
+    # The encoder brings the columns, codes and clock that it was pretrained with.
+    test_histories_under_another_name = None
+    test_only_histories = None
+
+
+@cache
+def encoder_of_histories() -> TimeAwareEncoder:
+    return TimeAwareEncoder(**QUICK_ENCODER).fit(make_icu_stays(36, random_state=0)[0])
 
 
 class TestClassifier(EventModelContract):
@@ -305,6 +389,37 @@ class TestPanelEncoderOfCategories(TestPanelEncoder):
 
     def data(self):
         return categories(), None
+
+
+class TestPanelSynthesizer(SynthesizerContract, PanelTransformerContract):
+    def make(self):
+        return SequenceSynthesizer(**QUICK_SYNTHESIZER)
+
+    def test_infinite_values(self, X, fitted):
+        X = X.copy()
+        X.flat[0] = np.inf
+        for ask in (fitted.transform, fitted.score, fitted.reconstruct):
+            with pytest.raises(ValueError, match="infinit"):
+                ask(X)
+
+    def test_lists_of_series(self, X, expected):
+        assert_same(fit_and_answer(self.make(), X.tolist(), None), expected)
+
+    def test_another_number_of_channels(self, X, fitted):
+        for ask in (fitted.transform, fitted.score, fitted.reconstruct):
+            with pytest.raises(ValueError, match="features"):
+                ask(X[:, :2])
+
+    def test_histories_in_place_of_numbers(self, X, fitted):
+        with pytest.raises(ValueError, match="feature|as in fit"):
+            fitted.transform(as_events(X))
+
+
+class TestSeriesSynthesizer(TestPanelSynthesizer):
+    """Of numbers (n_cases, n_timepoints)."""
+
+    def data(self):
+        return panel()[:, 0], None
 
 
 class TestPanelMissingMaskEncoder(PanelTransformerContract):

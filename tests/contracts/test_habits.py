@@ -27,10 +27,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tawt_sklearn import (
     EventSummarizer,
+    SequenceSynthesizer,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TripletSequencer,
 )
 
+from .suite import QUICK_ENCODER, QUICK_SYNTHESIZER
 from .test_contract import QUICK
 
 # Histories of a fold that was held out may hold codes that the others lack.
@@ -116,6 +119,71 @@ def test_pipeline_memory(pipeline, X, y, tmp_path):
     second = clone(cached).fit(X, y).predict_proba(X)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, pipeline.fit(X, y).predict_proba(X))
+
+
+# ---- new subjects -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def synthesis() -> Pipeline:
+    return Pipeline(
+        [("sequence", TripletSequencer()), ("model", SequenceSynthesizer(**QUICK_SYNTHESIZER))]
+    )
+
+
+def test_new_subjects_of_a_pipeline_are_turned_back(synthesis, X, y):
+    tokens, labels = synthesis.fit(X, y)[-1].sample(8, random_state=0)
+    assert tokens["events"].dtype == synthesis["sequence"].transform(X)["events"].dtype
+    raw = synthesis["sequence"].inverse_transform(tokens)
+    assert list(raw) == list(X) and set(labels) <= set(y)
+    assert raw["events"].dtype == X["events"].dtype  # the unit of time, too
+    new, old = (frame["events"].events.to_long() for frame in (raw, X))
+    assert len(new) == tokens["events"].events.lengths.sum()
+    assert set(new["code"]) <= set(old["code"])
+    assert set(new["text"].dropna()) <= set(old["text"].dropna())
+    ranges = old.groupby("code")["value"].agg(["min", "max"])
+    within = ranges.loc[new["code"]].to_numpy()
+    number = new["value"].to_numpy()
+    some = ~np.isnan(number)
+    size = 1e-4 * (1 + np.abs(number[some]))
+    assert (number[some] >= within[some, 0] - size).all()
+    assert (number[some] <= within[some, 1] + size).all()
+    np.testing.assert_array_equal(raw["events"].events.start, X["events"].events.start[:8])
+    assert (raw["events"].events.end <= X["events"].events.end.max() + 1e-6).all()
+    assert new["time"].between(old["time"].min() - 1e-6, 48 + 1e-6).all()
+    assert np.isfinite(synthesis.transform(raw)).all()
+    assert np.isfinite(synthesis.score(X, y))
+
+
+def test_a_model_of_new_subjects_for_real_ones(synthesis, X, y):
+    """Trained on synthetic subjects, asked about real ones."""
+    new, labels = clone(synthesis["model"]).fit(X, y).sample(40, y=[0, 1] * 20, random_state=0)
+    model = make_pipeline(EventSummarizer(), HistGradientBoostingClassifier(max_iter=5))
+    assert model.fit(new, labels).predict_proba(X).shape == (len(X), 2)
+
+
+def test_latents_beside_summaries(X, y):
+    union = FeatureUnion(
+        [
+            ("latent", SequenceSynthesizer(**QUICK_SYNTHESIZER)),
+            ("summary", EventSummarizer(statistics=["mean"])),
+        ]
+    ).set_output(transform="pandas")
+    table = union.fit_transform(X)
+    assert list(table)[:3] == [f"latent__sequencesynthesizer{k}" for k in range(3)]
+    assert table.index.equals(X.index)
+
+
+def test_a_clone_of_a_synthesizer_keeps_the_encoder(X, y):
+    encoder = TimeAwareEncoder(**QUICK_ENCODER).fit(X)
+    before = encoder.transform(X)
+    model = SequenceSynthesizer(**QUICK_SYNTHESIZER, pretrained=encoder).fit(X, y)
+    copy = clone(model)
+    assert copy.pretrained is encoder and not hasattr(copy, "net_")
+    np.testing.assert_array_equal(copy.fit(X, y).transform(X), model.transform(X))
+    np.testing.assert_array_equal(encoder.transform(X), before)
+    with pytest.raises(ValueError, match="the encoder is shared"):
+        model.set_params(pretrained__d_model=16)
 
 
 # ---- looking into the model ---------------------------------------------------------------------

@@ -49,11 +49,16 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from tawt_sklearn import (
     EventsDtype,
     EventSummarizer,
+    SequenceSynthesizer,
     TimeAwareClassifier,
+    TimeAwareEncoder,
     TimeAwareRegressor,
+    TripletSequencer,
+    as_events,
 )
 from tawt_sklearn.exceptions import DataError
 
+from .suite import QUICK_ENCODER, QUICK_SYNTHESIZER
 from .test_contract import QUICK
 
 # Histories of a fold that was held out may hold codes that the others lack.
@@ -85,6 +90,36 @@ def test_grid_search_over_a_sequencer_and_a_model_parameter(pipeline, X, y):
     assert set(search.best_params_) == set(grid)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.predict_proba(X).shape == (len(X), 2)
+
+
+@pytest.fixture
+def steps() -> pd.DataFrame:
+    """Histories in which no code occurs twice at a time."""
+    return as_events(np.random.default_rng(0).normal(size=(40, 2, 5)))
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_grid_search_over_a_synthesizer_by_likelihood(steps, with_labels):
+    labels = np.arange(len(steps)) % 2 if with_labels else None
+    pipeline = make_pipeline(TripletSequencer(), SequenceSynthesizer(**QUICK_SYNTHESIZER))
+    grid = {"sequencesynthesizer__gap": ["bins", "lognormal_mixture"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(steps, labels)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    written = search.best_estimator_[-1].sample(3)
+    assert len(written[0] if with_labels else written) == 3
+    assert search.transform(steps).shape == (len(steps), 3)
+
+
+def test_grid_search_over_the_encoders_of_a_synthesizer(steps):
+    encoders = [FrozenEstimator(TimeAwareEncoder(**QUICK_ENCODER).fit(steps)), None]
+    model = SequenceSynthesizer(**QUICK_SYNTHESIZER)
+    search = GridSearchCV(model, {"pretrained": encoders}, cv=2).fit(steps)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_histories_of_another_fold_are_possible(X):
+    model = SequenceSynthesizer(**QUICK_SYNTHESIZER).fit(X[:60])
+    assert np.isfinite(model.log_prob(X[60:], n_samples=1)).all()
 
 
 def test_halving_search(pipeline, X, y):

@@ -17,6 +17,7 @@ import tawt_sklearn
 from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
+    SequenceSynthesizer,
     TimeAwareClassifier,
     TimeAwareEncoder,
     TimeAwareRegressor,
@@ -94,6 +95,22 @@ NOT_OF_THE_ENCODER = {
     "warm_start",
 }
 
+OF_THE_SYNTHESIZER = {
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "n_windows",
+    "dropout",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "validation_fraction",
+    "patience",
+    "device",
+    "random_state",
+    "verbose",
+}
+
 WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
     TimeAwareClassifier: {
         **NETWORK,
@@ -107,6 +124,18 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
         "pooling": (None, "median"),
         "d_embedding": (1.5, 0),
         "scaling": (None, "standard"),
+    },
+    SequenceSynthesizer: {
+        **{name: NETWORK[name] for name in NETWORK if name in OF_THE_SYNTHESIZER},
+        "d_latent": (1.5, 0),
+        "context_length": ("256", 0),
+        "gap": (None, "lognormal"),
+        "pretrained": SUPERVISED["pretrained"],
+        "word_dropout": ("0.1", 1.0),
+        "free_bits": (None, -0.1),
+        "min_subjects_per_code": (2.5, 0),
+        "max_epochs": (1.5, 0),
+        "max_time": ("60", 0),
     },
     TimeAwareRegressor: {**NETWORK, **SUPERVISED, "loss": (None, "absolute")},
     TripletSequencer: {

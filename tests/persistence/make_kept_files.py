@@ -21,6 +21,7 @@ import tawt_sklearn
 from tawt_sklearn import (
     EventSummarizer,
     MissingMaskEncoder,
+    SequenceSynthesizer,
     TimeAwareClassifier,
     TimeAwareEncoder,
     TimeAwareRegressor,
@@ -142,6 +143,23 @@ def answers_of_histories(encoder: Any, inputs: Arrays) -> Arrays:
     }
 
 
+def answers_of_synthesis(synthesizer: Any, inputs: Arrays) -> Arrays:
+    """Not the numbers that it draws, which another processor may round over an edge."""
+    X = frame_of(inputs)
+    names = np.array(["died", "survived"])[np.arange(len(X)) % 2]
+    written, labels = synthesizer.sample(5, random_state=0)
+    rebuilt = synthesizer.reconstruct(X)
+    return {
+        "latent": synthesizer.transform(X),
+        "log_prob": synthesizer.log_prob(X, names),
+        "columns": np.array(list(written), "U"),
+        "dtypes": np.array([str(dtype) for dtype in written.dtypes], "U"),
+        "known": np.array([*written["events"].events.codes, *sorted(set(labels))], "U"),
+        "n": np.array([len(written), len(rebuilt)]),
+        "loss": synthesizer.history_["train_loss"].to_numpy(),
+    }
+
+
 def answers_of_masks(encoder: Any, inputs: Arrays) -> Arrays:
     table = encoder.transform(frame_of(inputs)[["age", "unit"]])
     return {
@@ -158,6 +176,7 @@ ANSWERS: dict[str, Callable[[Any, Arrays], Arrays]] = {
     "triplet_sequencer": answers_of_tokens,
     "event_summarizer": answers_of_features,
     "time_aware_classifier": answers_of_classes,
+    "sequence_synthesizer": answers_of_synthesis,
     "time_aware_encoder": answers_of_histories,
     "time_aware_regressor": answers_of_numbers,
     "missing_mask_encoder": answers_of_masks,
@@ -190,6 +209,13 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
         "event_summarizer": lambda: EventSummarizer(windows=[None, 6], sparse=False).fit(X),
         "time_aware_classifier": lambda: _without_seconds(
             TimeAwareClassifier(**small, n_ensemble=1, early_stopping=True).fit(X, names)
+        ),
+        "sequence_synthesizer": lambda: _without_seconds(
+            SequenceSynthesizer(
+                **{name: value for name, value in small.items() if name != "min_steps"},
+                d_latent=3,
+                gap="lognormal_mixture",
+            ).fit(X, names)
         ),
         "time_aware_encoder": lambda: _without_seconds(
             TimeAwareEncoder(**small, objective="masked", d_embedding=8).fit(X)

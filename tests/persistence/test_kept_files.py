@@ -22,7 +22,7 @@ from .make_kept_files import ANSWERS, FOLDER, main, read_arrays
 
 KEPT = sorted(Path(__file__).parent.glob("files/v*/*.tawt"))
 
-IN_SINGLE_PRECISION = {"time_aware_encoder"}
+IN_SINGLE_PRECISION = {"sequence_synthesizer", "time_aware_encoder"}
 """Estimators whose networks answer in single precision."""
 
 

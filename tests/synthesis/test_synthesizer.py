@@ -94,7 +94,7 @@ def test_a_second_fit_forgets_the_first(plain_X):
     "spoil",
     [
         lambda X: (X.iloc[:0], None),
-        lambda X: (X.drop(columns="events"), None),
+        lambda X: (X[["arm"]].astype(str), None),
         lambda X: (X, [0]),
         lambda X: (X, [None] * len(X)),
         lambda X: (X.assign(when=pd.Timestamp("2020-01-01")), None),
@@ -196,6 +196,20 @@ def test_progress_of_sampling_comes_to_its_end(plain_X, capsys):
     assert "40/40" in capsys.readouterr().err
 
 
+def test_nothing_names_what_single_subjects_have():
+    subjects = [
+        [(0.0, "hr", 1.0), (1.0, "note", f"secret {k}"), (2.0, "ward", "icu")] for k in range(24)
+    ]
+    subjects[0].append((3.0, "secret code", 1.0))
+    kinds = pd.Categorical(
+        ["x", "y"] * 11 + ["secret p", "secret q"], ["y", "unused", "x", "secret p", "secret q"]
+    )
+    drawn = make().fit(frame_of(*subjects, static={"kind": kinds})).sample(5)
+    assert drawn["events"].array.codes.tolist() == ["hr", "note", "ward"]
+    assert drawn["events"].array.texts.tolist() == ["icu"]
+    assert drawn["kind"].cat.categories.tolist() == ["y", "unused", "x"]
+
+
 # ---- what it says of histories -----------------------------------------------------------------
 
 
@@ -215,7 +229,7 @@ def test_transform_to_a_frame(plain_X):
 
 
 def test_other_columns_than_in_fit(plain, plain_X):
-    with pytest.raises(ValueError, match="columns of fit"):
+    with pytest.raises(ValueError, match="feature names should match"):
         plain.transform(plain_X[["events", "arm", "dose"]])
 
 

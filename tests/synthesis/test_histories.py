@@ -1,0 +1,205 @@
+"""What whole histories are like: as long as they say, in their own time, numbers that come again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tawt_sklearn.synthesis import SequenceSynthesizer
+from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps
+from tawt_sklearn.synthesis.grammar import BOTH, LENGTH, MOST_LENGTHS, REPEAT
+
+from .subjects import QUICK, frame_of, simple
+
+
+def fit(X, y=None, **parameters) -> SequenceSynthesizer:
+    return SequenceSynthesizer(**{**QUICK, **parameters}).fit(X, y)
+
+
+# ---- length ------------------------------------------------------------------------------------
+
+
+def test_lengths_are_those_of_the_data_whatever_the_network_thinks():
+    X = simple(40, most=9)
+    real = np.bincount(np.diff(X["events"].array.offsets), minlength=9) / len(X)
+    synthesizer = fit(X, min_subjects_per_code=1)
+    drawn = synthesizer.sample(400, random_state=0)["events"].array
+    share = np.bincount(np.diff(drawn.offsets), minlength=9) / 400
+    np.testing.assert_allclose(share, real, atol=0.05)
+
+
+def test_many_different_lengths_are_put_into_classes():
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation(np.arange(1, 201))
+    X = frame_of(*[[(float(t), "a", 1.0) for t in range(n)] for n in lengths])
+    grammar = fit(X).grammar_
+    assert len(grammar.lengths) == MOST_LENGTHS
+    assert (grammar.shortest <= grammar.lengths).all()
+    assert (grammar.lengths <= grammar.longest).all()
+    np.testing.assert_array_equal(grammar.shortest[1:], grammar.longest[:-1] + 1)
+    assert grammar.length_shares.sum() == pytest.approx(1)
+    of = grammar.length_class(lengths)
+    inside = (grammar.shortest[of] <= lengths) & (lengths <= grammar.longest[of])
+    outside = (lengths < grammar.shortest[0]) | (lengths > grammar.longest[-1])
+    assert (inside | outside).all()
+
+
+def test_what_is_written_is_as_long_as_it_said(fitted, X, y):
+    words = fitted._data(X, y).sentences
+    grammar = fitted.grammar_
+    lengths = np.diff(words.offsets) - len(grammar.prefix) - 1
+    symbol = words.symbol[words.offsets[:-1] + grammar.prefix.index(LENGTH)]
+    of = symbol - grammar.offsets[grammar.word(LENGTH)]
+    np.testing.assert_array_equal(of, grammar.length_class(lengths))
+
+
+def test_codes_that_can_only_come_once_end_the_history_early():
+    # One time for everything, each code once: no more than there are codes.
+    X = frame_of(*[[(0.0, code, 1.0) for code in "abc"[:n]] for n in [1, 2, 3] * 10])
+    drawn = fit(X, min_subjects_per_code=1).sample(50, random_state=0)["events"].array
+    for history in drawn:
+        assert len(set(history.code)) == len(history.code) <= 3
+        assert set(history.time) <= {0.0}
+
+
+# ---- time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_histories_take_as_long_as_in_the_data():
+    rng = np.random.default_rng(0)
+    ends = np.repeat([10.0, 100.0], 60)
+    subjects = [[(round(t, 2), "a", 1.0) for t in np.sort(rng.uniform(0, end, 20))] for end in ends]
+    parameters = {**QUICK, "max_epochs": 40, "learning_rate": 5e-3}
+    drawn = SequenceSynthesizer(**parameters).fit(frame_of(*subjects)).sample(100, random_state=0)
+    spans = np.array([history.time[-1] - history.time[0] for history in drawn["events"]])
+    assert 0.25 < (spans > 40).mean() < 0.75
+    assert np.median(spans[spans > 40]) == pytest.approx(90, abs=20)
+    assert np.median(spans[spans <= 40]) == pytest.approx(9, abs=6)
+
+
+def test_waits_are_standard_logarithms():
+    gaps = np.exp(np.random.default_rng(0).normal(2, 3, 1000))
+    gaps[:100] = 0.0
+    for kind in (GapClasses, LogGaps):
+        wait = kind.fit(gaps).wait(gaps)
+        assert (wait[:100] == 0).all()
+        assert float(wait[100:].mean()) == pytest.approx(0, abs=0.01)
+        assert float(wait[100:].std()) == pytest.approx(1, abs=0.01)
+
+
+def test_log_normal_gaps_and_back():
+    gaps = np.array([0.0, 0.5, 1.25, 30.0, 0.0, 2.0])
+    learned = LogGaps.fit(gaps)
+    assert (learned.least, learned.most, learned.decimals) == (0.5, 30.0, 2)
+    np.testing.assert_array_equal(learned.of(gaps) == SAME, gaps == 0)
+    positive = gaps[gaps > 0]
+    np.testing.assert_allclose(learned.of_wait(learned.wait(positive).astype(float)), positive)
+    assert learned.of_wait(np.array([-9.0, 9.0])).tolist() == [0.5, 30.0]
+
+
+def test_no_gap_at_all():
+    X = frame_of(*[[(3.0, "a", 1.0)]] * 10, *[[]] * 10)
+    for gap in ("bins", "lognormal_mixture"):
+        drawn = fit(X, gap=gap).sample(20, random_state=0)["events"].array
+        assert set(np.diff(drawn.offsets)) <= {0, 1}
+        assert set(drawn.time) <= {3.0}
+
+
+@pytest.mark.parametrize("gap", ["bins", "lognormal_mixture"])
+def test_gaps_of_both_kinds_lie_among_those_of_fit(gap):
+    X = simple(40)
+    synthesizer = fit(X, gap=gap)
+    assert np.isfinite(synthesizer.log_prob(X)).all()
+    drawn = synthesizer.sample(60, random_state=0)["events"].array
+    steps = [np.diff(history.time) for history in drawn]
+    told = np.concatenate([step[step > 0] for step in steps])
+    real = np.concatenate([np.diff(history.time) for history in X["events"]])
+    assert told.min() >= real[real > 0].min()
+    assert told.max() <= real.max()
+
+
+# ---- numbers that come again -------------------------------------------------------------------
+
+
+def held(n: int = 60) -> pd.DataFrame:
+    """A setting that is changed rarely, and a measurement that never comes twice."""
+    rng = np.random.default_rng(0)
+    subjects = []
+    for _ in range(n):
+        setting, events = rng.normal(), []
+        for t in range(12):
+            setting = round(rng.normal(), 3) if rng.random() < 0.1 else setting
+            events += [(float(t), "setting", setting), (float(t), "measured", rng.normal())]
+        subjects.append(events)
+    return frame_of(*subjects)
+
+
+def test_only_codes_whose_numbers_come_again_have_a_symbol_for_it():
+    grammar = fit(held()).grammar_
+    codes = fit(held()).form_.codes[grammar.kept].tolist()
+    repeats = [
+        REPEAT in grammar.kind[grammar.offsets[code] : grammar.offsets[code + 1]]
+        for code in range(grammar.n_codes)
+    ]
+    assert dict(zip(codes, repeats, strict=True)) == {"setting": True, "measured": False}
+
+
+def test_numbers_come_again_as_often_as_in_the_data():
+    X = held()
+    drawn = fit(X, max_epochs=20).sample(60, random_state=0)
+
+    def share(frame: pd.DataFrame, code: str) -> float:
+        told = [h.value[np.array(h.code) == code] for h in frame["events"]]
+        return float(np.mean(np.concatenate([np.diff(values) == 0 for values in told])))
+
+    assert share(drawn, "setting") == pytest.approx(share(X, "setting"), abs=0.15)
+    assert share(drawn, "measured") < 0.02
+
+
+def test_nothing_is_repeated_where_there_was_no_number():
+    X = held()
+    synthesizer = fit(X)
+    first = [history.value[0] for history in synthesizer.sample(200, random_state=0)["events"]]
+    assert np.isfinite(first).all()
+    assert np.isfinite(synthesizer.log_prob(X)).all()
+
+
+def test_a_text_beside_a_number_is_kept_with_it():
+    X = simple(40, value=lambda rng, code: str(rng.choice(["low", "high"])))
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=len(X["events"].array.time)).astype(np.float32)
+    numbers[rng.random(len(numbers)) < 0.3] = np.nan
+    X["events"] = X["events"].array._replace(value=numbers)
+    synthesizer = fit(X)
+    assert BOTH in synthesizer.grammar_.kind
+    drawn = synthesizer.sample(60, random_state=0)["events"].array
+    assert (drawn.text >= 0).all()
+    assert 0.05 < np.isnan(drawn.value).mean() < 0.95
+    assert np.isfinite(synthesizer.log_prob(X)).all()
+
+
+# ---- several threads ---------------------------------------------------------------------------
+
+
+def test_the_number_of_threads_changes_nothing(plain, monkeypatch):
+    monkeypatch.setattr("tawt_sklearn.synthesis.synthesizer.AT_ONCE", 8)
+    n_threads, told = torch.get_num_threads(), []
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            told.append(plain.sample(30, random_state=0))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(n_threads)
+    pd.testing.assert_frame_equal(*told)
+
+
+def test_an_error_in_a_thread_comes_out(plain, monkeypatch):
+    monkeypatch.setattr("tawt_sklearn.synthesis.synthesizer.AT_ONCE", 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr("tawt_sklearn.synthesis.sampling.Writer.write", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plain.sample(30)
