@@ -17,13 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import RowDropout
-from tawt_sklearn.synthesis.grammar import BOTH, NUMBER, REPEAT
+from tawt_sklearn.synthesis.grammar import BOTH, NO_SCORE, NUMBER, REPEAT
 
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
 
 N_GAP_NORMALS = 8
 """Of the mixture that the logarithm of a gap comes from, where gaps are not in classes."""
+
+N_PACE = 3
+"""Numbers that say how fast the rest of a history has to be."""
 
 IMPOSSIBLE = -30.0
 """Score of what never happened in the data: not drawn, and not infinitely unlikely elsewhere."""
@@ -64,15 +67,21 @@ class Symbols(nn.Module):
     offsets : sequence of int, (n_words + 1,)
         First symbol of each code.
     kind : sequence of int, (n_symbols,)
+    level_score : sequence of float, (n_symbols,)
+        Normal scores of levels that are numbers, :data:`NO_SCORE` of all others.
     """
 
     offsets: Tensor
     kind: Tensor
+    level_score: Tensor
 
-    def __init__(self, offsets: list[int], kind: list[int]) -> None:
+    def __init__(self, offsets: list[int], kind: list[int], level_score: list[float]) -> None:
         super().__init__()
         self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
         self.register_buffer("kind", torch.tensor(kind), persistent=False)
+        scores = torch.tensor(level_score, dtype=torch.float32)
+        scores = scores.masked_fill(scores == NO_SCORE, torch.nan)
+        self.register_buffer("level_score", scores, persistent=False)
 
     @property
     def number(self) -> int:
@@ -81,7 +90,8 @@ class Symbols(nn.Module):
     def numeric(self, symbol: Tensor) -> Tensor:
         """Which symbols come with a number."""
         kind = self.kind[symbol]
-        return (kind == NUMBER) | (kind == REPEAT) | (kind == BOTH)
+        ordered = ~self.level_score[symbol].isnan()
+        return (kind == NUMBER) | (kind == REPEAT) | (kind == BOTH) | ordered
 
     def of(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Symbols of codes (N,), one after the other, and which of the N each belongs to."""
@@ -195,7 +205,7 @@ class Decoder(nn.Module):
         Classes of gaps.
     repeats : sequence of bool, (n_codes,)
         Which codes may occur twice at a time.
-    offsets, kinds : sequences of int
+    offsets, kinds, level_scores : sequences
         Of :class:`Symbols`.
     n_prefix : int
     horizon : float
@@ -219,6 +229,7 @@ class Decoder(nn.Module):
         repeats: list[bool],
         offsets: list[int],
         kinds: list[int],
+        level_scores: list[float],
         n_prefix: int,
         horizon: float,
         context_length: int,
@@ -233,7 +244,7 @@ class Decoder(nn.Module):
         D = d_model
         self.n_codes, self.n_gaps, self.n_prefix, self.horizon = n_codes, n_gaps, n_prefix, horizon
         self.context_length, self.gap_sizes = context_length, gap_sizes
-        self.symbols = Symbols(offsets, kinds)
+        self.symbols = Symbols(offsets, kinds, level_scores)
         self.register_buffer("repeats", torch.tensor([*repeats, False]), persistent=False)
         rates = 2 * math.pi / horizon * 2.0 ** torch.arange(N_WAVES)
         self.register_buffer("rates", rates, persistent=False)
@@ -251,6 +262,7 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(D)
         self.to_gap = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_gaps))
+        self.pace = nn.Sequential(nn.Linear(N_PACE, D), nn.GELU(), nn.Linear(D, D))
         self.gap_mixture = nn.Linear(D, 3 * N_GAP_NORMALS) if gap_sizes else None
         self.after_gap = nn.Embedding(n_gaps, D)
         self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes))
@@ -261,12 +273,17 @@ class Decoder(nn.Module):
         self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
         self.symbol_table = nn.Embedding(n_symbols, D)
         self.mixture = nn.Linear(D, 3 * N_NORMALS)
+        self.trust = nn.Linear(D, 2 * N_NORMALS)
         self.inertia = nn.Embedding(n_words, 2 * N_NORMALS)
+        self.order = nn.Embedding(n_words, 1)
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.constant_(self.inertia.weight, 0.3)
+        nn.init.constant_(self.order.weight, 0.5)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
         for mixture in filter(None, (self.mixture, self.gap_mixture)):
             K = mixture.out_features // 3  # normals that lie apart, and together look like one
             with torch.no_grad():
@@ -289,7 +306,6 @@ class Decoder(nn.Module):
     def moments(self, words: Words) -> Tensor:
         """When a word is: (..., 11 + 2 * N_WAVES)."""
         share = words.since / self.horizon
-        until = words.until.clamp(min=0) / self.horizon
         angle = words.since.unsqueeze(-1) * self.rates
         plain = torch.stack(
             [
@@ -301,13 +317,18 @@ class Decoder(nn.Module):
                 (share > 1).to(share.dtype),
                 words.wait,
                 words.wait.square(),
-                until,
-                torch.log(until + 1e-3),
-                torch.log((until + 1e-3) / (words.left + 1e-3)),  # the pace that is needed
             ],
             dim=-1,
         )
-        return torch.cat([plain, angle.sin(), angle.cos()], dim=-1)
+        pace = self.paces(words.until, words.left)
+        return torch.cat([plain, pace, angle.sin(), angle.cos()], dim=-1)
+
+    def paces(self, until: Tensor, left: Tensor) -> Tensor:
+        """(..., N_PACE) how much time there is to the last event, and for each one left."""
+        until = until.clamp(min=0) / self.horizon
+        return torch.stack(
+            [until, torch.log(until + 1e-3), torch.log((until + 1e-3) / (left + 1e-3))], dim=-1
+        )
 
     def subject(self, embedded: Tensor) -> Tensor:
         """(B, n_prefix, D) words about the whole history -> (B, 1, D), for each event to see."""
@@ -349,14 +370,18 @@ class Decoder(nn.Module):
 
     # ---- choices out -------------------------------------------------------------------------
 
-    def gap_scores(self, state: Tensor) -> Tensor:
-        """(N, D) -> (N, n_gaps)."""
-        return self.to_gap(state)
+    def about_gap(self, state: Tensor, until: Tensor, left: Tensor) -> Tensor:
+        """(N, D) what is known before a gap is chosen, time and events that are left among it."""
+        return state + self.pace(self.paces(until, left))
 
-    def gap_normals(self, state: Tensor) -> tuple[Tensor, ...]:
+    def gap_scores(self, about: Tensor) -> Tensor:
+        """(N, D) -> (N, n_gaps)."""
+        return self.to_gap(about)
+
+    def gap_normals(self, about: Tensor) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_GAP_NORMALS) of the wait where there is one."""
         assert self.gap_mixture is not None
-        return as_normals(self.gap_mixture(state))
+        return as_normals(self.gap_mixture(about))
 
     def code_scores(self, state: Tensor, gap: Tensor, last: Tensor) -> Tensor:
         """(N, D), classes of the gap, and the codes before -> (N, n_codes).
@@ -386,13 +411,24 @@ class Decoder(nn.Module):
         """Scores of the symbols of each code, one after the other; the symbols; their owners."""
         symbol, owner = self.symbols.of(code)
         scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
+        # Levels that are numbers lie in an order, which counts as much as each code has learned.
+        if (ordered := (~self.symbols.level_score[symbol].isnan()).nonzero().squeeze(1)).numel():
+            of = owner[ordered]
+            rows, place = of.unique(return_inverse=True)
+            few = Memory(*(part[rows] for part in memory))
+            normals = self.normals(about[rows], code[rows], few)
+            at = self.symbols.level_score[symbol[ordered]].to(scores.dtype)
+            density = log_normal_mixture(at, tuple(part[place] for part in normals))
+            scores = scores.index_add(0, ordered, self.order(code[of]).squeeze(1) * density)
         nothing_to_repeat = (self.symbols.kind[symbol] == REPEAT) & ~memory.has_score[owner]
         return scores.masked_fill(nothing_to_repeat, -torch.inf), symbol, owner
 
     def normals(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_NORMALS) of a number."""
         weight, mean, spread = as_normals(self.mixture(about))
-        by_last, by_mean = self.inertia(code).chunk(2, dim=-1)  # both 0 where there was none
+        # What the last number and the mean count depends on how many and how old they are.
+        by_last, by_mean = (self.inertia(code) + self.trust(about)).chunk(2, dim=-1)
+        # Both are 0 where there was none.
         mean = mean + by_last * memory.score.unsqueeze(-1) + by_mean * memory.mean.unsqueeze(-1)
         return weight, mean, spread
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tawt_sklearn.synthesis.marginals import decimals_of
-
 MOST_SINGLE = 64
 """With up to this many different gaps each is a class of its own."""
 
@@ -20,6 +18,12 @@ N_POINTS = 64
 
 SAME = 0
 """The class of no gap: an event at the time of the one before."""
+
+RESOLUTIONS = (1.0, 0.5, 0.25, 0.1, 1 / 60, 0.01, 0.001, 1 / 3600, 1e-4)
+"""Steps that times may go in, from the largest to the smallest."""
+
+MOST_STRETCH = 2.0
+"""By which gaps are made longer or shorter, at most."""
 
 FARTHEST_WAIT = 5.0
 """Waits are kept within this distance of 0."""
@@ -33,10 +37,13 @@ class Gaps:
     ----------
     center, spread : float
         Mean and standard deviation of the logarithms of the gaps that are not 0.
+    resolution : float or None
+        All gaps are multiples of it, as far as can be told; None for no such number.
     """
 
     center: float
     spread: float
+    resolution: float | None
 
     def wait(self, gaps: NDArray[np.float64]) -> NDArray[np.float32]:
         """Standard logarithms of gaps (n,), 0 where there is none."""
@@ -45,13 +52,59 @@ class Gaps:
         waits = ((logs - self.center) / self.spread).clip(-FARTHEST_WAIT, FARTHEST_WAIT)
         return np.where(positive, waits, 0.0).astype(np.float32)
 
+    def stretchable(self, gap: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of which classes gaps may be longer or shorter than drawn."""
+        return gap != SAME
 
-def _log_scale(positive: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation of the logarithms of gaps above 0."""
+    def fitted(
+        self,
+        size: NDArray[np.float64],
+        gap: NDArray[np.int64],
+        row: NDArray[np.int64],
+        span: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Gaps (n,) of each row, stretched so that they come to its span (B,).
+
+        Common single values stay as they are, and so do rows that are off by more than a factor of
+        :data:`MOST_STRETCH`.
+        """
+        B, soft = len(span), self.stretchable(gap)
+        fixed = np.bincount(row[~soft], size[~soft], minlength=B)
+        total = np.bincount(row[soft], size[soft], minlength=B)
+        factor = np.where(total > 0, (span - fixed) / np.where(total > 0, total, 1.0), 1.0)
+        factor = np.where((factor > 1 / MOST_STRETCH) & (factor < MOST_STRETCH), factor, 1.0)
+        told = np.where(soft, size * factor[row], size)
+        if self.resolution is None:
+            return told
+        rounded = np.round(told / self.resolution).clip(min=1) * self.resolution
+        return np.where(soft & (told > 0), rounded, told)
+
+
+def cumulated(size: NDArray[np.float64], row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Times (n,) since the first event of each row, whose gaps lie together."""
+    if not len(size):
+        return size
+    time = np.cumsum(size)
+    begins = np.flatnonzero(np.diff(row, prepend=-1))
+    lengths = np.diff(np.append(begins, len(row)))
+    return time - np.repeat(time[begins], lengths)
+
+
+def _resolution(positive: NDArray[np.float64]) -> float | None:
+    """What all gaps above 0 are multiples of."""
+    for step in RESOLUTIONS:
+        share = positive / step
+        if (np.abs(share - np.round(share)) < 1e-4).all():
+            return step
+    return None
+
+
+def _scale(positive: NDArray[np.float64]) -> tuple[float, float, float | None]:
+    """Mean and standard deviation of the logarithms of gaps above 0, and their resolution."""
     if not len(positive):
-        return 0.0, 1.0
+        return 0.0, 1.0, None
     logs = np.log(positive)
-    return float(logs.mean()), max(float(logs.std()), 1e-3)
+    return float(logs.mean()), max(float(logs.std()), 1e-3), _resolution(positive)
 
 
 @dataclass(frozen=True)
@@ -62,13 +115,10 @@ class LogGaps(Gaps):
     ----------
     least, most : float
         Of the gaps of the data.
-    decimals : int or None
-        What gaps are rounded to.
     """
 
     least: float
     most: float
-    decimals: int | None
 
     @property
     def number(self) -> int:
@@ -80,7 +130,7 @@ class LogGaps(Gaps):
         """Learn from gaps (n,) of zero or more."""
         positive = gaps[gaps > 0]
         least, most = (float(positive.min()), float(positive.max())) if len(positive) else (1, 1)
-        return cls(*_log_scale(positive), least, most, decimals_of(positive))
+        return cls(*_scale(positive), least, most)
 
     def of(self, gaps: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class of each gap (n,)."""
@@ -89,9 +139,9 @@ class LogGaps(Gaps):
     def of_wait(self, wait: NDArray[np.float64]) -> NDArray[np.float64]:
         """The gaps of waits (n,)."""
         gaps = np.exp(self.center + self.spread * wait).clip(self.least, self.most)
-        if self.decimals is None:
+        if self.resolution is None:
             return gaps
-        return np.round(gaps, self.decimals).clip(self.least, self.most)
+        return (np.round(gaps / self.resolution) * self.resolution).clip(self.least, self.most)
 
 
 @dataclass(frozen=True)
@@ -116,6 +166,9 @@ class GapClasses(Gaps):
     def number(self) -> int:
         return len(self.points)
 
+    def stretchable(self, gap: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return gap > len(self.spikes)
+
     @classmethod
     def fit(cls, gaps: NDArray[np.float64]) -> GapClasses:
         """Learn from gaps (n,) of zero or more."""
@@ -134,7 +187,7 @@ class GapClasses(Gaps):
             within = (np.arange(N_POINTS) + 0.5) / N_POINTS
             place = first[:-1, np.newaxis] + within * np.diff(first)[:, np.newaxis]
             points.append(rest[place.astype(np.int64)])
-        return cls(*_log_scale(positive), spikes, edges, np.concatenate(points))
+        return cls(*_scale(positive), spikes, edges, np.concatenate(points))
 
     def of(self, gaps: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class of each gap (n,)."""

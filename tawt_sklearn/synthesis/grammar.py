@@ -25,7 +25,7 @@ from tawt_sklearn.synthesis.marginals import Marginal
 
 START, WINDOW, FIRST, LENGTH, SPAN = "start", "window", "first", "length", "span"
 """Words about the whole history: its origin, how long it was observed, when its first event is, how
-many there are, and in what time."""
+many there are, and, where it was observed for longer than that, in what time."""
 
 NOTHING, NUMBER, LEVEL, REPEAT, BOTH = range(5)
 """Kinds of symbols: none, a number, a level, the last number again, a text beside a number."""
@@ -34,7 +34,10 @@ NUMERIC = (NUMBER, REPEAT, BOTH)
 """Those with a number."""
 
 REPEATED = 0.05
-"""Codes whose numbers are the last one again more often than this have a symbol for it."""
+"""Codes whose numbers are the last one again more often than this have a symbol for it.
+
+Chance does not count: that two numbers are the same, of any two of the data, twice over.
+"""
 
 MOSTLY = 0.95
 """Share of the numbers of a code that few common ones have to cover to be levels."""
@@ -42,8 +45,8 @@ MOSTLY = 0.95
 MOST_LENGTHS = 64
 """Classes of numbers of events."""
 
-FARTHEST = 4.0
-"""Normal scores are kept within this distance of 0."""
+FARTHEST, NO_SCORE = 4.0, 99.0
+"""Normal scores are kept within this distance of 0; and what stands for none, to a network."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Grammar:
         Number that a level of an event's code stands for, NaN where it stands for a text.
     text : (n_symbols,) int64
         Id of that text, -1 for none.
+    level_score : (n_symbols,) float64
+        Normal score of the number that a level of an event's code stands for, NaN for none.
     lengths : (L,) float64
         Typical number of events of each class of lengths.
     shortest, longest : (L,) int64
@@ -133,6 +138,7 @@ class Grammar:
     kind: NDArray[np.int64]
     level: NDArray[np.float64]
     text: NDArray[np.int64]
+    level_score: NDArray[np.float64]
     lengths: NDArray[np.float64]
     shortest: NDArray[np.int64]
     longest: NDArray[np.int64]
@@ -153,6 +159,7 @@ class Grammar:
             "repeats": self.repeats.tolist(),
             "offsets": self.offsets.tolist(),
             "kinds": self.kind.tolist(),
+            "level_scores": np.nan_to_num(self.level_score, nan=NO_SCORE).tolist(),
             "n_prefix": len(self.prefix),
             "horizon": self.horizon,
         }
@@ -191,10 +198,9 @@ class Grammar:
         subjects = np.bincount(pairs % V, minlength=V) if V else np.zeros(0, np.int64)
         kept = np.flatnonzero(subjects >= min_subjects)
         history = Histories.of(events, kept)
-        prefix: list[Any] = [START]
+        prefix: list[Any] = [LENGTH, START, FIRST]
         if history.has_windows:
-            prefix.append(WINDOW)
-        prefix += [FIRST, LENGTH, SPAN]
+            prefix += [WINDOW, SPAN]
         columns = {}
         for kind, frame in (("static", statics), ("label", labels)):
             least = min_subjects if kind == "static" else 1
@@ -235,6 +241,7 @@ class Grammar:
             kind=np.concatenate(table.kinds).astype(np.int64),
             level=np.concatenate(table.levels),
             text=np.concatenate(table.texts).astype(np.int64),
+            level_score=np.concatenate(table.level_scores),
             lengths=lengths,
             shortest=shortest,
             longest=longest,
@@ -261,7 +268,8 @@ class Grammar:
         since, wait, until = np.zeros((3, N), np.float32)
         code[place], gap[place] = history.code, self.gaps.of(history.gap)
         since[place], wait[place] = history.time, self.gaps.wait(history.gap)
-        until[place] = history.span[history.row] - history.time
+        if SPAN in self.prefix:
+            until[place] = history.span[history.row] - history.time
         ends = offsets[1:] - 1
         since[ends] = np.where(lengths > 0, since[np.maximum(ends - 1, 0)], 0.0)
         self._read_values(place, history, symbol, low, high)
@@ -286,7 +294,7 @@ class Grammar:
         total = np.repeat(lengths.clip(min=1), np.diff(offsets))
         left = (1 - position / total).clip(0, 1).astype(np.float32)
         row = np.repeat(np.arange(B), np.diff(offsets))
-        has_number = np.isin(self.kind[symbol], NUMERIC)
+        has_number = np.isin(self.kind[symbol], NUMERIC) | ~np.isnan(self.level_score[symbol])
         last, last_number = _last_of_same(row, code, has_number, offsets)
         return Sentences(
             offsets, code, gap, symbol, since, wait, until, left, low, high, last, last_number
@@ -371,7 +379,10 @@ class Grammar:
                 at = pd.Index(self.text[first + both]).get_indexer(text)
                 found = np.where((at >= 0) & ~np.isnan(value), both[at], found)
             symbol[place[group]] = first + found
-            if code in self.marginals:
+            if (ordered := ~np.isnan(self.level_score[first + found])).any():
+                at = place[group[ordered]]
+                low[at], high[at] = self.marginals[code].bounds(value[ordered])
+            elif code in self.marginals:
                 is_number = ~np.isnan(value) & ((text < 0) | (kinds[found] != LEVEL))
                 numbers = np.flatnonzero(kinds == NUMBER)
                 alone = kinds[found] != BOTH
@@ -542,6 +553,7 @@ class _Symbols:
         self.kinds: list[NDArray] = []
         self.levels: list[NDArray] = []
         self.texts: list[NDArray] = []
+        self.level_scores: list[NDArray] = []
         self.marginals: dict[int, Marginal] = {}
 
     def add_code(
@@ -563,12 +575,16 @@ class _Symbols:
                 levels = np.empty(0)
         if len(different) and not len(levels):
             marginal = Marginal.fit(values, self.min_subjects)
+        elif len(levels):
+            self.marginals[code] = Marginal.fit(values, self.min_subjects)
         nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
         nothing |= not np.isin(text[alone], texts).all()
         n = len(texts) + len(levels)
         again = _again(values, row[number])
         alone_again = again[~named[number]]
-        repeats = marginal is not None and bool(alone_again.sum() > REPEATED * len(alone_again))
+        by_chance = ((np.unique(values, return_counts=True)[1] / max(len(values), 1)) ** 2).sum()
+        often = REPEATED + 2 * by_chance
+        repeats = marginal is not None and bool(alone_again.sum() > often * len(alone_again))
         numbers_alone = not named[number].all()
         self.add(code, nothing, n, marginal, repeats, len(pairs), numbers_alone)
         if len(pairs):
@@ -576,6 +592,9 @@ class _Symbols:
         if n:
             self.levels[-1][-n:] = np.concatenate([np.full(len(texts), np.nan), levels])
             self.texts[-1][-n:] = np.concatenate([texts, np.full(len(levels), -1)])
+        if len(levels):
+            low, high = self.marginals[code].bounds(levels)
+            self.level_scores[-1][-len(levels) :] = scores((low + high) / 2)
 
     def add_number(self, code: int, number: NDArray[np.float64]) -> None:
         """A prefix word that says a number."""
@@ -608,6 +627,7 @@ class _Symbols:
         self.kinds.append(np.array(kinds))
         self.levels.append(np.full(len(kinds), np.nan))
         self.texts.append(np.full(len(kinds), -1))
+        self.level_scores.append(np.full(len(kinds), np.nan))
         if marginal is not None:
             self.marginals[code] = marginal
 

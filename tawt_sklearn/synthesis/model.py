@@ -215,13 +215,14 @@ class SequenceModel(nn.Module):
         # The end comes where the stated length is reached, with certainty.
         event = ((place >= P) & (code < decoder.n_codes)).nonzero().squeeze(1)
         state_e, gap_e = state[event], gap[event]
-        likely = -F.cross_entropy(decoder.gap_scores(state_e), gap_e, reduction="none")
+        last = row[event], place[event] - 1
+        about_gap = decoder.about_gap(state_e, words.until[last], words.left[last])
+        likely = -F.cross_entropy(decoder.gap_scores(about_gap), gap_e, reduction="none")
         if decoder.gap_sizes:
-            sizes = log_normal_mixture(words.wait[at][event], decoder.gap_normals(state_e))
+            sizes = log_normal_mixture(words.wait[at][event], decoder.gap_normals(about_gap))
             likely = likely + torch.where(gap_e == SAME, 0.0, sizes)
         parts["gap"] = by_row(likely, event)
-        before = words.code[row[event], place[event] - 1]
-        codes = decoder.code_scores(state_e, gap_e, before)
+        codes = decoder.code_scores(state_e, gap_e, words.code[last])
         parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
 
         memory = remembered(words, at, decoder.symbols.number)

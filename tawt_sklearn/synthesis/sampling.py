@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtr
 from torch import Tensor
 
 from tawt_sklearn.synthesis.decoder import (
@@ -18,8 +19,19 @@ from tawt_sklearn.synthesis.decoder import (
     Words,
     log_normal_mixture,
 )
-from tawt_sklearn.synthesis.gaps import SAME, LogGaps
-from tawt_sklearn.synthesis.grammar import BOTH, FARTHEST, LENGTH, NUMBER, REPEAT, SPAN, Grammar
+from tawt_sklearn.synthesis.gaps import SAME, LogGaps, cumulated
+from tawt_sklearn.synthesis.grammar import (
+    BOTH,
+    FARTHEST,
+    FIRST,
+    LENGTH,
+    NOTHING,
+    NUMBER,
+    REPEAT,
+    SPAN,
+    START,
+    Grammar,
+)
 
 N_CANDIDATES = 24
 """Latents that are drawn for each row of which something is given, to choose from."""
@@ -101,6 +113,8 @@ class Rows(NamedTuple):
     added: Tensor  # (B, D), to each word
     total: Tensor  # (B,) events that they are to have
     span: Tensor  # (B,) float64, the time that these are to take
+    until: Tensor  # (B,) of that, what is left
+    left: Tensor  # (B,) share of the events
     last: Tensor  # (B,) code of the event before, more than any where there is none
     time: Tensor  # (B,) float64, since the first event
     notes: Notes
@@ -115,6 +129,8 @@ class Rows(NamedTuple):
             added=self.added[rows],
             total=self.total[rows],
             span=self.span[rows],
+            until=self.until[rows],
+            left=self.left[rows],
             last=self.last[rows],
             time=self.time[rows],
             notes=Notes(*(part[rows] for part in self.notes)),
@@ -137,6 +153,7 @@ class Writer:
         self.device = decoder.begin.device
         gaps = grammar.gaps
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
+        self.longest = torch.from_numpy(grammar.longest).to(self.device)
         lengths = np.stack([grammar.shortest, grammar.longest + 1])
         self.lengths = torch.from_numpy(lengths).to(self.device)
 
@@ -167,6 +184,7 @@ class Writer:
         decoder, V = self.decoder, self.decoder.n_codes
         latent, (symbol, score) = self._begin(z, n, given, in_strata=in_strata)  # (n, P)
         rows = self._read_prefix(latent, symbol, score)
+        span = rows.span.cpu().numpy()
         told: list[tuple[Tensor, ...]] = []
         for step in range(int(self.grammar.longest.max())):
             # After the last code in order there is none left at the same time.
@@ -182,11 +200,12 @@ class Writer:
                 progress(len(alive) - n_alive)
                 kept = alive.nonzero().squeeze(1)
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
-            gaps = decoder.gap_scores(rows.state)
+            about_gap = decoder.about_gap(rows.state, rows.until, rows.left)
+            gaps = decoder.gap_scores(about_gap)
             gaps[:, SAME] = gaps[:, SAME].masked_fill(full, IMPOSSIBLE)
             gap = self._draw(gaps) if step else torch.zeros_like(rows.last)
             code = self._draw(decoder.code_scores(rows.state, gap, rows.last))
-            size, wait = self._gap(gap, rows.state)
+            size, wait = self._gap(gap, about_gap)
             time = rows.time + size
             since = time.to(rows.state.dtype)
             memory = rows.notes.of(code, since, decoder.symbols.number)
@@ -196,25 +215,41 @@ class Writer:
             new = (kind == NUMBER) | (kind == BOTH)
             number = torch.where(new, self._number(about, code, memory), 0.0)
             number = torch.where(kind == REPEAT, memory.score, number)
-            told.append(tuple(x[alive] for x in (rows.row, code, drawn, number, time)))
-            rows.notes.add(code, drawn, number, new | (kind == REPEAT), since)
+            level = decoder.symbols.level_score[drawn].to(number.dtype)
+            number = torch.where(level.isnan(), number, level)
+            told.append(tuple(x[alive] for x in (rows.row, code, drawn, number, size, gap)))
+            rows.notes.add(code, drawn, number, decoder.symbols.numeric(drawn), since)
             left = (1 - (step + 1) / rows.total.clamp(min=1)).clamp(0, 1)
-            until = (rows.span - time).to(since.dtype)
+            until = (rows.span - time).clamp(min=0).to(since.dtype)
             words = Words(code, gap, drawn, number, since, wait, until, left)
             state = decoder.step(decoder.embed(words) + rows.added, rows.cache)
-            rows = rows._replace(state=state, last=code, time=time)
+            rows = rows._replace(state=state, last=code, time=time, until=until, left=left)
         progress(len(rows.row))
-        nothing = rows.row[:0], rows.last[:0], rows.last[:0], rows.state[:0, 0], rows.time[:0]
-        row, code, drawn, number, time = (
-            torch.cat(parts).cpu() for parts in zip(nothing, *told, strict=True)
-        )
-        order = torch.sort(row, stable=True).indices
-        row, code, drawn, number, time = (x[order] for x in (row, code, drawn, number, time))
-        share = torch.special.ndtr(number.double())
+        none = rows.last[:0]
+        told.append((none, none, none, rows.state[:0, 0], rows.time[:0], none))
+        return self._written(symbol, score, told, span)
+
+    def _written(
+        self,
+        prefix: Tensor,
+        score: Tensor,
+        told: list[tuple[Tensor, ...]],
+        span: NDArray[np.float64],
+    ) -> Written:
+        """Events row by row, in the time that each has said."""
+        parts = [torch.cat(part).cpu() for part in zip(*told, strict=True)]
+        order = torch.sort(parts[0], stable=True).indices
+        row, code, symbol, number, size, gap = (part[order].numpy() for part in parts)
+        if SPAN in self.grammar.prefix:
+            size = self.grammar.gaps.fitted(size, gap, row, span)
         return Written(
-            symbol.cpu().numpy(),
-            torch.special.ndtr(score.double()).cpu().numpy(),
-            *(x.numpy() for x in (row, code, drawn, share, time)),
+            prefix_symbol=prefix.cpu().numpy(),
+            prefix_share=ndtr(score.double().cpu().numpy()),
+            row=row,
+            code=code,
+            symbol=symbol,
+            share=ndtr(number.astype(np.float64)),
+            time=cumulated(size, row),
         )
 
     @torch.inference_mode()
@@ -259,7 +294,8 @@ class Writer:
         to_latent = self.decoder.latent(latent)
         state = self.decoder.step(self.decoder.begin + to_latent, cache)
         weight = state.new_zeros(n * R)
-        symbols, scores = [], []
+        symbols: list[Tensor] = []
+        scores: list[Tensor] = []
         none = state.new_zeros(n * R)
         zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
         for k in range(P):
@@ -267,6 +303,12 @@ class Writer:
             memory = Memory(zero + self.decoder.symbols.number, none, zero > 0, none, none, none)
             about = self.decoder.about(state, zero, code, memory)
             table, first = self._symbols(about, code, memory)
+            if self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
+                missing = self.decoder.symbols.kind[first[0]] == NOTHING
+                has_events = (
+                    self.longest[symbols[0] - self.decoder.symbols.offsets[code[0] - k]] > 0
+                )
+                table[:, 0] = table[:, 0].masked_fill(has_events & missing, IMPOSSIBLE)
             symbol = first + self._draw(table)
             if chances is not None:
                 chances.append(table.exp().mean(0))
@@ -318,7 +360,9 @@ class Writer:
         return best[torch.rand(n, generator=self.generator, device=self.device).argsort()]
 
     def _span(self, symbol: Tensor, score: Tensor) -> Tensor:
-        """What rows say of the time from their first to their last event, float64."""
+        """Time from the first to the last event that rows say, float64; 0 where they say none."""
+        if SPAN not in self.grammar.prefix:
+            return torch.zeros(len(symbol), dtype=torch.float64, device=self.device)
         k = self.grammar.prefix.index(SPAN)
         share = torch.special.ndtr(score[:, k].double()).cpu().numpy()
         _, span = self.grammar.whole(k, symbol[:, k].cpu().numpy(), share)
@@ -354,6 +398,8 @@ class Writer:
             added=to_latent + subject,
             total=(low + share * (high - low)).floor().to(score.dtype),
             span=self._span(symbol, score),
+            until=score.new_zeros(n),
+            left=score.new_ones(n),
             last=torch.full((n,), decoder.n_codes + 1, device=self.device),
             time=torch.zeros(n, dtype=torch.float64, device=self.device),
             notes=Notes.none(n, decoder.n_codes, decoder.symbols.number, score),

@@ -59,7 +59,7 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 2400, 450, 10
+USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 4800, 900, 10
 """How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
@@ -100,11 +100,11 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: 30, but fewer where these are more than 2,400 steps (at least 10), and as many
-        as make 450 steps.
+        ``"auto"``: 30, but fewer where these are more than 4,800 steps (at least 10), and as many
+        as make 900 steps.
     max_time : float, optional
         Seconds after which training ends.
-    batch_size : int, default=32
+    batch_size : int, default=16
     learning_rate : float, default=2e-3
     weight_decay : float, default=0.01
     validation_fraction : float, default=0.1
@@ -197,7 +197,7 @@ class SequenceSynthesizer(
         min_subjects_per_code: int = 5,
         max_epochs: int | Literal["auto"] = "auto",
         max_time: float | None = None,
-        batch_size: int = 32,
+        batch_size: int = 16,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         validation_fraction: float = 0.1,

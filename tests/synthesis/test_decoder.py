@@ -224,7 +224,8 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     for place in range(len(code)):
         state, now = states[place], torch.tensor([gap[place]])
         if place >= P and code[place] != grammar.end:
-            told["gap"] += Categorical(logits=decoder.to_gap(state)).log_prob(now[0])
+            about = decoder.about_gap(state, words.until[0, place - 1], words.left[0, place - 1])
+            told["gap"] += Categorical(logits=decoder.to_gap(about)).log_prob(now[0])
             logits = decoder.to_code(state + decoder.after_gap(now)[0]).clone()
             before = code[place - 1]
             if gap[place] == 0 and place > P:
@@ -233,7 +234,12 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
                         logits[other] = IMPOSSIBLE
             told["code"] += logits.log_softmax(0)[code[place]]
         of_code = [k for k in range(place) if code[k] == code[place]]
-        numbered = [k for k in of_code if grammar.kind[symbol[k]] in (NUMBER, REPEAT)]
+        numbered = [
+            k
+            for k in of_code
+            if grammar.kind[symbol[k]] in (NUMBER, REPEAT)
+            or not np.isnan(grammar.level_score[symbol[k]])
+        ]
         memory = Memory(
             torch.tensor([symbol[of_code[-1]] if of_code else decoder.symbols.number]),
             torch.tensor([score[numbered[-1]] if numbered else 0.0]).double(),
@@ -246,12 +252,15 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
         about = decoder.about(state[None], now, word, memory)
         first, last = grammar.offsets[code[place] : code[place] + 2]
         table = decoder.symbol_table.weight[first:last] @ about[0] + decoder.symbol_bias[first:last]
+        weight, mean, spread = decoder.normals(about, word, memory)
+        mixture = MixtureSameFamily(Categorical(logits=weight), Normal(mean, spread))
+        for k in np.flatnonzero(~np.isnan(grammar.level_score[first:last])):
+            at = torch.tensor([np.float32(grammar.level_score[first + k])]).double()
+            table[k] += decoder.order.weight[code[place], 0] * mixture.log_prob(at)[0]
         if not numbered:
             table = table.where(torch.from_numpy(grammar.kind[first:last] != REPEAT), -torch.inf)
         told["symbol"] += table.log_softmax(0)[symbol[place] - first]
         if grammar.kind[symbol[place]] == NUMBER:
-            weight, mean, spread = decoder.normals(about, word, memory)
-            mixture = MixtureSameFamily(Categorical(logits=weight), Normal(mean, spread))
             told["number"] += mixture.log_prob(torch.tensor([score[place]]).double())[0]
     return {name: float(part) for name, part in told.items()}
 
