@@ -25,6 +25,9 @@ N_NORMALS = 5
 N_GAP_NORMALS = 8
 """Of the mixture that the logarithm of a gap comes from, where gaps are not in classes."""
 
+MOST_DENSE = 1024
+"""Up to so many symbols it is faster to score them all for every word than to pick them first."""
+
 N_PACE = 3
 """Numbers that say how fast the rest of a history has to be."""
 
@@ -410,7 +413,10 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of the symbols of each code, one after the other; the symbols; their owners."""
         symbol, owner = self.symbols.of(code)
-        scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
+        if self.symbols.number <= MOST_DENSE:
+            scores = F.linear(about, self.symbol_table.weight, self.symbol_bias)[owner, symbol]
+        else:
+            scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
         # Levels that are numbers lie in an order, which counts as much as each code has learned.
         if (ordered := (~self.symbols.level_score[symbol].isnan()).nonzero().squeeze(1)).numel():
             of = owner[ordered]

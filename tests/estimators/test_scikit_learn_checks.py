@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegressor
+from tawt_sklearn import (
+    SequenceSynthesizer,
+    TimeAwareClassifier,
+    TimeAwareEncoder,
+    TimeAwareRegressor,
+)
 
 # Small and quick to train; checks with enough rows also ask for accuracy.
 QUICK = {
@@ -33,8 +38,23 @@ ENCODER = {
 }
 
 
+SYNTHESIZER = {
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "d_latent": 3,
+    "n_windows": 4,
+    "max_epochs": 1,
+}
+
+
 @parametrize_with_checks(
-    [TimeAwareClassifier(**QUICK), TimeAwareRegressor(**QUICK), TimeAwareEncoder(**ENCODER)]
+    [
+        TimeAwareClassifier(**QUICK),
+        TimeAwareRegressor(**QUICK),
+        TimeAwareEncoder(**ENCODER),
+        SequenceSynthesizer(**SYNTHESIZER),
+    ]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
