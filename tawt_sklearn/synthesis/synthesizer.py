@@ -34,6 +34,7 @@ from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
 from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.labels import LabelModel
 from tawt_sklearn.synthesis.model import SequenceModel
 from tawt_sklearn.synthesis.sampling import Writer, Written
 from tawt_sklearn.synthesis.training import ActiveUnits, StopOnTheClock, SynthesisNet
@@ -127,6 +128,8 @@ class SequenceSynthesizer(
         Where latents are drawn from.
     form_ : Form
         What ``X`` and ``y`` looked like.
+    labels_ : LabelModel or None
+        Where the label of a new subject is drawn from, if it is a class and was not asked for.
     net_ : SynthesisNet
     n_iter_ : int
         Epochs.
@@ -176,6 +179,7 @@ class SequenceSynthesizer(
     grammar_: Grammar
     preparation_: Preparation
     density_: LatentDensity
+    labels_: LabelModel | None
     net_: SynthesisNet
     history_: pd.DataFrame
     n_iter_: int
@@ -276,8 +280,10 @@ class SequenceSynthesizer(
                 rows = self.preparation_.dataset(frame)
             data = SynthesisDataset(rows, grammar.read(events, statics, labels))
             self.net_ = self._train(data, pretrained, device, seed)
+            posterior = self.net_.posteriors(data)
+            self.labels_ = self._label_model(posterior.mean.numpy(), labels)
             with isolated_torch(seed, device, n_threads=1):
-                drawn = self.net_.posteriors(data).draw().numpy()
+                drawn = posterior.draw().numpy()
             with config_context(array_api_dispatch=False):  # which mixtures do not take
                 self.density_ = LatentDensity.fit(drawn, np.random.RandomState(seed))
             self._match(data, np.random.RandomState(seed))
@@ -408,6 +414,13 @@ class SequenceSynthesizer(
             writer = Writer(self.net_.module_.decoder, self.grammar_, generator)
             writer.match(self._latents(random), told)
 
+    def _label_model(self, z: NDArray, labels: pd.DataFrame) -> LabelModel | None:
+        """Of a single label that is a class; None for all others."""
+        if labels.shape[1] != 1 or not len(self.grammar_.columns["label", 0].levels):
+            return None
+        level, _ = self.grammar_.columns["label", 0].read(labels[0])
+        return LabelModel.fit(z, level)
+
     def _latents(self, random: np.random.RandomState) -> Callable[[int], torch.Tensor]:
         """Draws so many new latents."""
         density, device = self.density_, self.net_.module_device
@@ -456,7 +469,14 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         n = self.form_.number_of_rows(n, y, static)
         asked = self.form_.asked(y, static)
-        return self._write(n, lambda rows, own: self._latents(own), asked, random)
+        drawn = self._write(n, lambda rows, own: self._latents(own), asked, random)
+        if y is not None or self.labels_ is None:
+            return drawn
+        X, first = drawn
+        level = self.labels_.draw(self.transform(X), random)
+        column = self.grammar_.columns["label", 0]
+        labels = column.written(level, np.full(n, np.nan), 0).to_numpy()
+        return X, labels.reshape(first.shape)
 
     def _write(
         self,
@@ -596,6 +616,11 @@ class SequenceSynthesizer(
         K, d = len(self.density_.weight), model["decoder"]["d_latent"]
         if self.density_.mean.shape != (K, d) or self.density_.root.shape != (K, d, d):
             raise SaveFileError("Expected a density of as many dimensions as the latent has.")
+        if (labels := self.labels_) is not None:
+            L = len(labels.levels)
+            shapes = [labels.weight.shape, labels.intercept.shape, labels.center.shape]
+            if [*shapes, labels.scale.shape] != [(L, d), (L,), (d,), (d,)]:
+                raise SaveFileError("Expected a model of labels on the latent.")
         form, grammar = self.form_, self.grammar_
         static = [("static", name) for name in form.columns if name != form.events_name]
         columns = static + [("label", k) for k in range(form.n_labels)]

@@ -1,0 +1,59 @@
+"""Labels that are drawn from what a history says of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tawt_sklearn.synthesis import SequenceSynthesizer
+from tawt_sklearn.synthesis.labels import MOST_CLASSES, LabelModel
+
+from .subjects import QUICK, simple
+
+
+@pytest.mark.parametrize("levels", [[0, 1], [2, 5, 7]])
+def test_labels_are_as_frequent_as_they_are_likely(levels):
+    rng = np.random.RandomState(0)
+    z = rng.standard_normal((20_000, 4)) * [1, 5, 0.1, 1]
+    chances = np.exp(np.outer(z[:, 0], np.arange(len(levels))))
+    chances /= chances.sum(1, keepdims=True)
+    which = (chances.cumsum(1) < rng.random_sample((20_000, 1))).sum(1)
+    model = LabelModel.fit(z, np.array(levels)[which])
+    np.testing.assert_allclose(model.chances(z), chances, atol=0.05)
+    some = z[:100]
+    drawn = np.mean([model.draw(some, rng) == levels[-1] for _ in range(1000)], axis=0)
+    np.testing.assert_allclose(drawn, model.chances(some)[:, -1], atol=0.07)
+    assert set(model.draw(z, rng)) == set(levels)
+
+
+def test_what_is_no_class_has_no_model():
+    z = np.random.default_rng(0).normal(size=(40, 3))
+    assert LabelModel.fit(z, np.zeros(40, np.int64)) is None
+    assert LabelModel.fit(z, np.arange(40) % (MOST_CLASSES + 1)) is None
+    assert LabelModel.fit(z[:4], np.array([0, 1, 2, 0])) is None
+
+
+def test_labels_follow_what_was_written():
+    """The label is whether a subject has code b; too few steps to learn that from the label."""
+    X = simple(80, codes=("a", "b"), most=4)
+    has_b = np.array(["b" in set(history.code) for history in X["events"]])
+    y = np.where(has_b, "with", "without")
+    synthesizer = SequenceSynthesizer(**{**QUICK, "max_epochs": 20, "learning_rate": 1e-2})
+    drawn, labels = synthesizer.fit(X, y).sample(300, random_state=0)
+    assert set(labels) == {"with", "without"}
+    found = np.array(["b" in set(history.code) for history in drawn["events"]])
+    assert ((labels == "with") == found).mean() > 0.7
+
+
+def test_labels_that_are_asked_for_are_not_drawn_again():
+    X = simple(40)
+    synthesizer = SequenceSynthesizer(**QUICK).fit(X, np.arange(40) % 2)
+    assert synthesizer.labels_ is not None
+    assert set(synthesizer.sample(30, y=1)[1]) == {1}
+
+
+@pytest.mark.parametrize("y", [np.linspace(0, 1, 40), np.ones((40, 2), int), np.ones(40, int)])
+def test_labels_without_a_model(y):
+    synthesizer = SequenceSynthesizer(**QUICK).fit(simple(40), y)
+    assert synthesizer.labels_ is None
+    assert synthesizer.sample(5)[1].shape == (5, *y.shape[1:])
