@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-
 MOST_CLASSES = 10
 """A label of more levels is an amount rather than a class."""
 
