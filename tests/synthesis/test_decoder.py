@@ -60,6 +60,16 @@ def row_of(words: SentenceBatch, row: int) -> SentenceBatch:
     return SentenceBatch(**{f.name: getattr(words, f.name)[row, :n][None] for f in fields(words)})
 
 
+def assert_states_step_by_step(rows, decoder, words: SentenceBatch, expected) -> None:
+    """Of rows after their prefix, as the words come one after the other."""
+    state = rows.state
+    for place in range(decoder.n_prefix, expected.shape[1]):
+        here = words.filled[:, place]
+        torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
+        now = Words(*(part[:, place] for part in shown(words)))
+        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+
+
 def some_memory(n: int) -> Memory:
     """Of n words whose codes have had every other time a number."""
     ones = torch.ones(n, dtype=torch.float64)
@@ -93,12 +103,7 @@ def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     expected = decoder(shown(words), z)
     prefix = words.symbol[:, :P], words.score[:, :P]
     rows = writer._read_prefix(z, *prefix)
-    state = rows.state
-    for place in range(P, expected.shape[1]):
-        here = words.filled[:, place]
-        torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
-        now = Words(*(part[:, place] for part in shown(words)))
-        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+    assert_states_step_by_step(rows, decoder, words, expected)
     lengths = (words.filled.sum(1) - P - 1).numpy()
     of = fitted.grammar_.length_class(lengths)
     assert (fitted.grammar_.shortest[of] <= rows.total.numpy()).all()
@@ -129,12 +134,7 @@ def test_the_cache_of_a_limited_context_gives_the_states_of_all_at_once(fitted, 
     assert (expected - model.decoder(shown(words), z)).abs().max() > 1e-3
     writer = Writer(decoder, fitted.grammar_, torch.Generator())
     rows = writer._read_prefix(z, words.symbol[:, :P], words.score[:, :P])
-    state = rows.state
-    for place in range(P, expected.shape[1]):
-        here = words.filled[:, place]
-        torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
-        now = Words(*(part[:, place] for part in shown(words)))
-        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+    assert_states_step_by_step(rows, decoder, words, expected)
 
 
 def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
