@@ -32,13 +32,17 @@ class SentenceBatch:
         Time to the last event.
     left : float
         Share of the events that are still to come.
+    rest : float
+        Their number.
     score : float
         Normal score of the number, 0 for none; in the middle where several are as good.
+    step : float
+        How far it is from the last one of the same code, 0 where there is none.
     low, high : float
         Between which shares of its distribution the number lies.
     last_symbol : int64
         Of the last word of the same code, -1 for none.
-    last_since : float
+    interval : float
         Time since that word, 0 for none.
     last_score, mean, number : float
         The last and the mean of the scores of the numbers of the same code before, 0 for none, and
@@ -53,11 +57,13 @@ class SentenceBatch:
     wait: Tensor
     until: Tensor
     left: Tensor
+    rest: Tensor
     score: Tensor
+    step: Tensor
     low: Tensor
     high: Tensor
     last_symbol: Tensor
-    last_since: Tensor
+    interval: Tensor
     last_score: Tensor
     mean: Tensor
     number: Tensor
@@ -130,15 +136,17 @@ class SynthesisDataset(RowDataset):
         begin = told.offsets[row]
         last, number = begin + told.last, begin + told.last_number  # before begin for none
         since = told.since - told.since[last.clip(min=0)]
-        names = ("code", "gap", "symbol", "since", "wait", "until", "left", "low", "high")
+        names = ("code", "gap", "symbol", "since", "wait", "until", "left", "rest", "low", "high")
         arrays = {name: getattr(told, name) for name in names}
         arrays |= {
             "score": score,
             "last_symbol": np.where(told.last >= 0, told.symbol[last.clip(min=0)], -1),
-            "last_since": np.where(told.last >= 0, since, 0.0).clip(min=0).astype(np.float32),
+            "interval": np.where(told.last >= 0, since, 0.0).clip(min=0).astype(np.float32),
             "last_score": np.where(told.last_number >= 0, score[number.clip(min=0)], 0.0),
         }
         arrays["last_score"] = arrays["last_score"].astype(np.float32)
+        moved = has_number & (told.last_number >= 0)
+        arrays["step"] = np.where(moved, np.abs(score - arrays["last_score"]), np.float32(0))
         arrays["mean"], arrays["number"] = means_before(row, told.code, score, has_number)
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 

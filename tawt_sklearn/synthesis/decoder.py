@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import RowDropout
-from tawt_sklearn.synthesis.grammar import BOTH, NO_SCORE, NUMBER, REPEAT
+from tawt_sklearn.synthesis.chart import Chart, Tracks
+from tawt_sklearn.synthesis.grammar import BOTH, LEVEL, NO_SCORE, NUMBER, REPEAT
 
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
@@ -28,11 +29,20 @@ N_GAP_NORMALS = 8
 MOST_DENSE = 1024
 """Up to so many symbols it is faster to score them all for every word than to pick them first."""
 
-N_PACE = 3
+N_PACE = 5
 """Numbers that say how fast the rest of a history has to be."""
 
 IMPOSSIBLE = -30.0
 """Score of what never happened in the data: not drawn, and not infinitely unlikely elsewhere."""
+
+LEAST_DUE = 0.3
+"""Words of a code that may still come where as many as planned have."""
+
+N_CURVES = 3
+"""Of the last number, of the mean of the earlier ones, and of the difference of the two."""
+
+N_KNOTS, FARTHEST_KNOT = 8, 2.1
+"""Of the curves that say what follows a number, by its normal score."""
 
 N_WAVES = 8
 SMALLEST_SPREAD = 0.02
@@ -45,10 +55,13 @@ class Words(NamedTuple):
     gap: Tensor
     symbol: Tensor
     score: Tensor  # 0 where there is no number
+    step: Tensor  # how far that is from the last one, 0 where there is none
     since: Tensor
+    interval: Tensor
     wait: Tensor
     until: Tensor
     left: Tensor
+    rest: Tensor
 
 
 class Memory(NamedTuple):
@@ -60,6 +73,37 @@ class Memory(NamedTuple):
     since: Tensor  # time since the last word of the code, 0 for none
     mean: Tensor  # of all numbers before, 0 for none
     number: Tensor  # how many there were
+
+
+class Context(NamedTuple):
+    """What is known of N words before their values are chosen."""
+
+    code: Tensor  # (N,)
+    memory: Memory  # (N,)
+    chart: Chart  # (N, ...)
+    others: Tensor  # (N, 3 C), Tracks.together at the time of the word
+    plan: Tensor  # (N, C), the mean number of each code that the latent tells
+
+    def at(self, some: Tensor) -> Context:
+        """Only some words."""
+        return Context(
+            self.code[some],
+            Memory(*(part[some] for part in self.memory)),
+            self.chart.at(some),
+            self.others[some],
+            self.plan[some],
+        )
+
+
+class Plan(NamedTuple):
+    """What the latent tells of the codes in the chart, (B, C) each."""
+
+    count: Tensor  # logarithm of 1 + how often they come
+    mean: Tensor  # of the scores of their numbers
+
+    def at(self, row: Tensor) -> Plan:
+        """Of some rows."""
+        return Plan(self.count[row], self.mean[row])
 
 
 class Symbols(nn.Module):
@@ -208,9 +252,13 @@ class Decoder(nn.Module):
         Classes of gaps.
     repeats : sequence of bool, (n_codes,)
         Which codes may occur twice at a time.
+    charted : sequence of int
+        Codes of which there is a chart.
     offsets, kinds, level_scores : sequences
         Of :class:`Symbols`.
     n_prefix : int
+    periods : sequence of float
+        After which times may repeat.
     horizon : float
         Length of a typical history.
     context_length : int
@@ -230,10 +278,12 @@ class Decoder(nn.Module):
         n_codes: int,
         n_gaps: int,
         repeats: list[bool],
+        charted: list[int],
         offsets: list[int],
         kinds: list[int],
         level_scores: list[float],
         n_prefix: int,
+        periods: list[float],
         horizon: float,
         context_length: int,
         gap_sizes: bool,
@@ -248,6 +298,8 @@ class Decoder(nn.Module):
         self.n_codes, self.n_gaps, self.n_prefix, self.horizon = n_codes, n_gaps, n_prefix, horizon
         self.context_length, self.gap_sizes = context_length, gap_sizes
         self.symbols = Symbols(offsets, kinds, level_scores)
+        self.tracks = Tracks(charted, offsets, [kind == LEVEL for kind in kinds], periods, horizon)
+        C = self.tracks.n_codes
         self.register_buffer("repeats", torch.tensor([*repeats, False]), persistent=False)
         rates = 2 * math.pi / horizon * 2.0 ** torch.arange(N_WAVES)
         self.register_buffer("rates", rates, persistent=False)
@@ -257,8 +309,11 @@ class Decoder(nn.Module):
         self.gap = nn.Embedding(n_gaps, D)
         self.symbol = nn.Embedding(n_symbols + 1, D)  # the last one is that of no symbol
         self.number = nn.Linear(3, D)
-        self.moment = nn.Linear(11 + 2 * N_WAVES, D)
+        self.moment = nn.Linear(8 + N_PACE + 2 * (N_WAVES + len(periods)), D)
         self.latent = nn.Linear(d_latent, D)
+        self.to_plan = nn.Sequential(nn.Linear(d_latent, D), nn.GELU(), nn.Linear(D, 2 * C))
+        self.charted = nn.Linear(self.tracks.width, D, bias=False)
+        self.planned = nn.Linear(3 * C, D, bias=False)
         self.whole = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))
         self.blocks = nn.ModuleList(
             CausalBlock(D, n_heads, 2 * D, dropout) for _ in range(n_layers)
@@ -269,9 +324,12 @@ class Decoder(nn.Module):
         self.gap_mixture = nn.Linear(D, 3 * N_GAP_NORMALS) if gap_sizes else None
         self.after_gap = nn.Embedding(n_gaps, D)
         self.to_code = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, n_codes))
+        self.code_by_chart = nn.Linear(self.tracks.width + 3 * C + N_PACE, 2 * C, bias=False)
         self.about_code = nn.Embedding(n_words, D)
         self.about_symbol = nn.Embedding(n_symbols + 1, D)
-        self.about_number = nn.Linear(9, D)
+        self.about_number = nn.Linear(12, D)
+        self.about_others = nn.Linear(3 * C, D, bias=False)
+        self.curves = nn.Parameter(torch.zeros(C + 1, N_CURVES * N_KNOTS, D))
         self.to_value = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
         self.symbol_table = nn.Embedding(n_symbols, D)
@@ -279,12 +337,16 @@ class Decoder(nn.Module):
         self.trust = nn.Linear(D, 2 * N_NORMALS)
         self.inertia = nn.Embedding(n_words, 2 * N_NORMALS)
         self.order = nn.Embedding(n_words, 1)
+        self.habit = nn.Embedding(n_words, 1)
+        self.lean = nn.Embedding(n_words, 3 * C)
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.constant_(self.inertia.weight, 0.3)
         nn.init.constant_(self.order.weight, 0.5)
+        for weight in (self.habit.weight, self.lean.weight, self.code_by_chart.weight):
+            nn.init.zeros_(weight)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         for mixture in filter(None, (self.mixture, self.gap_mixture)):
@@ -307,7 +369,7 @@ class Decoder(nn.Module):
         )
 
     def moments(self, words: Words) -> Tensor:
-        """When a word is: (..., 11 + 2 * N_WAVES)."""
+        """When a word is: (..., 8 + N_PACE + 2 * (N_WAVES + K))."""
         share = words.since / self.horizon
         angle = words.since.unsqueeze(-1) * self.rates
         plain = torch.stack(
@@ -323,30 +385,58 @@ class Decoder(nn.Module):
             ],
             dim=-1,
         )
-        pace = self.paces(words.until, words.left)
-        return torch.cat([plain, pace, angle.sin(), angle.cos()], dim=-1)
+        pace = self.paces(words.until, words.left, words.rest)
+        phase = self.tracks.phase(words.since)
+        return torch.cat([plain, pace, angle.sin(), angle.cos(), phase], dim=-1)
 
-    def paces(self, until: Tensor, left: Tensor) -> Tensor:
-        """(..., N_PACE) how much time there is to the last event, and for each one left."""
-        until = until.clamp(min=0) / self.horizon
+    def paces(self, until: Tensor, left: Tensor, rest: Tensor) -> Tensor:
+        """(..., N_PACE) how much time there is to the last event, for each one left among it."""
+        until = until.clamp(min=0) / self.horizon + 1e-3
         return torch.stack(
-            [until, torch.log(until + 1e-3), torch.log((until + 1e-3) / (left + 1e-3))], dim=-1
+            [
+                until,
+                until.log(),
+                torch.log(until / (left + 1e-3)),
+                torch.log1p(rest),
+                torch.log(until / (rest + 1)),
+            ],
+            dim=-1,
         )
 
     def subject(self, embedded: Tensor) -> Tensor:
         """(B, n_prefix, D) words about the whole history -> (B, 1, D), for each event to see."""
         return self.whole(embedded.sum(1, keepdim=True) / self.n_prefix**0.5)
 
-    def forward(self, words: Words, z: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def plan(self, z: Tensor) -> Plan:
+        """(B, d_latent) latents -> what they tell of the whole history.
+
+        It learns from what comes true alone; what is made of it does not change it.
+        """
+        return Plan(*self.to_plan(z).chunk(2, dim=-1))
+
+    def chart(
+        self, words: Words, start: Chart | None = None, hidden: Tensor | None = None
+    ) -> Chart:
+        """(B, T, ...) before each word; ``start`` is what was known before the first one."""
+        counted = words.code < self.n_codes
+        counted = counted if hidden is None else counted & ~hidden
+        return self.tracks.before_each(words, counted, self.symbols.numeric(words.symbol), start)
+
+    def forward(
+        self, words: Words, z: Tensor, chart: Chart | None = None, hidden: Tensor | None = None
+    ) -> Tensor:
         """States (B, T, D), each after the words before the one it is for.
 
         Parameters
         ----------
         words : Words, (B, T)
         z : (B, d_latent)
+        chart : Chart, (B, T, ...), optional
+            Before each word; by default that of the words.
         hidden : (B, T) bool, optional
             Words that later ones are not shown.
         """
+        chart = self.chart(words, hidden=hidden) if chart is None else chart
         x = self.embed(words)  # (B, T, D)
         subject = self.subject(x[:, : self.n_prefix])
         if hidden is not None:
@@ -354,9 +444,23 @@ class Decoder(nn.Module):
         x = torch.cat([self.begin.expand(len(x), 1, -1), x[:, :-1]], dim=1)
         P = self.n_prefix
         x = torch.cat([x[:, :P], x[:, P:] + subject], dim=1) + self.latent(z).unsqueeze(1)
+        now = torch.cat([torch.zeros_like(words.since[:, :1]), words.since[:, :-1]], dim=1)
+        plan = Plan(*(part.unsqueeze(1) for part in self.plan(z)))
+        x = x + self.read(chart, plan, now)
         for block in self.blocks:
             x = block(x, P + 1, self.context_length)
         return self.norm(x)
+
+    def read(self, chart: Chart, plan: Plan, now: Tensor) -> Tensor:
+        """(..., D) what chart and plan say at the time (...) of the word before."""
+        return self.charted(self.tracks.facts(chart, now)) + self.planned(self.due(chart, plan))
+
+    def due(self, chart: Chart, plan: Plan) -> Tensor:
+        """(..., 3 C) what was planned, and what is left of it."""
+        plan = Plan(*(part.detach() for part in plan))
+        left = torch.log((plan.count.expm1() - chart.count).clamp(min=LEAST_DUE))
+        count, mean = plan.count.expand_as(left), plan.mean.expand_as(left)
+        return torch.cat([count, left, mean], dim=-1)
 
     def cache(self) -> Cache:
         """For :meth:`step`, empty."""
@@ -373,9 +477,9 @@ class Decoder(nn.Module):
 
     # ---- choices out -------------------------------------------------------------------------
 
-    def about_gap(self, state: Tensor, until: Tensor, left: Tensor) -> Tensor:
+    def about_gap(self, state: Tensor, last: Words) -> Tensor:
         """(N, D) what is known before a gap is chosen, time and events that are left among it."""
-        return state + self.pace(self.paces(until, left))
+        return state + self.pace(self.paces(last.until, last.left, last.rest))
 
     def gap_scores(self, about: Tensor) -> Tensor:
         """(N, D) -> (N, n_gaps)."""
@@ -386,57 +490,97 @@ class Decoder(nn.Module):
         assert self.gap_mixture is not None
         return as_normals(self.gap_mixture(about))
 
-    def code_scores(self, state: Tensor, gap: Tensor, last: Tensor) -> Tensor:
-        """(N, D), classes of the gap, and the codes before -> (N, n_codes).
+    def code_scores(
+        self, state: Tensor, gap: Tensor, time: Tensor, last: Words, chart: Chart, plan: Plan
+    ) -> Tensor:
+        """(N, D), gaps and times (N,), and the words (N,) before -> (N, n_codes).
 
-        At one time codes come in order; ``last`` is larger than any where there is none.
+        At one time codes come in order; that of ``last`` is larger than any where there is none.
         """
         scores = self.to_code(state + self.after_gap(gap))
+        known = self.tracks.facts(chart, time), self.due(chart, plan)
+        facts = torch.cat([*known, self.paces(last.until, last.left, last.rest)], dim=-1)
+        last = last.code
+        same, later = self.code_by_chart(facts).chunk(2, dim=-1)
+        due = torch.where((gap == 0).unsqueeze(1), same, later)  # (N, C)
+        scores = scores.index_add(1, self.tracks.codes, due)
         code = torch.arange(self.n_codes, device=state.device)
         again = self.repeats[last.clamp(max=self.n_codes)]
         passed = (code < last.unsqueeze(1)) | ((code == last.unsqueeze(1)) & ~again.unsqueeze(1))
         chained = (gap == 0) & (last <= self.n_codes)
         return scores.masked_fill(passed & chained.unsqueeze(1), IMPOSSIBLE)
 
-    def about(self, state: Tensor, gap: Tensor, code: Tensor, memory: Memory) -> Tensor:
+    def context(
+        self, code: Tensor, since: Tensor, memory: Memory, chart: Chart, plan: Plan
+    ) -> Context:
+        """Of codes (N,) that come at times (N,)."""
+        return Context(code, memory, chart, self.tracks.together(chart, since), plan.mean.detach())
+
+    def about(self, state: Tensor, gap: Tensor, context: Context) -> Tensor:
         """(N, D) what is known before the value of a code is chosen."""
+        code, memory = context.code, context.memory
         has = memory.has_score.to(state.dtype)
         since = torch.log1p(memory.since / self.horizon * 100)
         told = [has, memory.score, memory.score.square() - has, since, since * memory.score]
         told.append((memory.symbol < self.symbols.number).to(state.dtype))
         told += [memory.mean, memory.score - memory.mean, torch.log1p(memory.number)]
+        step = self.tracks.of_own(self.tracks.restless(context.chart), code)
+        told += [step, (step + SMALLEST_SPREAD).log() * (memory.number > 1)]
+        told.append(self.tracks.of_own(context.plan, code))
         x = state + self.after_gap(gap) + self.about_code(code) + self.about_symbol(memory.symbol)
+        x = x + self.about_others(context.others) + self.courses(code, memory)
         return self.to_value(x + self.about_number(torch.stack(told, dim=-1)))
 
-    def symbol_scores(
-        self, about: Tensor, code: Tensor, memory: Memory
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def courses(self, code: Tensor, memory: Memory) -> Tensor:
+        """(N, D) what follows the earlier numbers of a code: curves of its own."""
+        at = torch.stack([memory.score, memory.mean, 2 * (memory.score - memory.mean)], dim=-1)
+        weight = hats(at) * memory.has_score.to(at.dtype)[:, None, None]  # (N, 3, N_KNOTS)
+        track = self.tracks.of_code[code]
+        order = track.argsort(stable=True)
+        sizes = torch.bincount(track, minlength=len(self.curves)).tolist()
+        parts = weight.flatten(1)[order].split(sizes)
+        told = torch.cat([part @ curve for part, curve in zip(parts, self.curves, strict=True)])
+        return torch.empty_like(told).index_copy(0, order, told)
+
+    def symbol_scores(self, about: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of the symbols of each code, one after the other; the symbols; their owners."""
+        code = context.code
         symbol, owner = self.symbols.of(code)
         if self.symbols.number <= MOST_DENSE:
             scores = F.linear(about, self.symbol_table.weight, self.symbol_bias)[owner, symbol]
         else:
             scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
+        habit = self.habit(code[owner]).squeeze(1)
+        scores = scores + habit * self.tracks.habit(context.chart, symbol, owner)
         # Levels that are numbers lie in an order, which counts as much as each code has learned.
         if (ordered := (~self.symbols.level_score[symbol].isnan()).nonzero().squeeze(1)).numel():
             of = owner[ordered]
             rows, place = of.unique(return_inverse=True)
-            few = Memory(*(part[rows] for part in memory))
-            normals = self.normals(about[rows], code[rows], few)
+            normals = self.normals(about[rows], context.at(rows))
             at = self.symbols.level_score[symbol[ordered]].to(scores.dtype)
             density = log_normal_mixture(at, tuple(part[place] for part in normals))
             scores = scores.index_add(0, ordered, self.order(code[of]).squeeze(1) * density)
-        nothing_to_repeat = (self.symbols.kind[symbol] == REPEAT) & ~memory.has_score[owner]
+        nothing_to_repeat = (self.symbols.kind[symbol] == REPEAT) & ~context.memory.has_score[owner]
         return scores.masked_fill(nothing_to_repeat, -torch.inf), symbol, owner
 
-    def normals(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, ...]:
+    def normals(self, about: Tensor, context: Context) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_NORMALS) of a number."""
+        code, memory = context.code, context.memory
         weight, mean, spread = as_normals(self.mixture(about))
         # What the last number and the mean count depends on how many and how old they are.
         by_last, by_mean = (self.inertia(code) + self.trust(about)).chunk(2, dim=-1)
         # Both are 0 where there was none.
         mean = mean + by_last * memory.score.unsqueeze(-1) + by_mean * memory.mean.unsqueeze(-1)
-        return weight, mean, spread
+        # And what was measured together goes together, each pair of codes in its own way.
+        return weight, mean + (self.lean(code) * context.others).sum(-1, keepdim=True), spread
+
+
+def hats(x: Tensor) -> Tensor:
+    """(..., N_KNOTS) how near numbers are to each knot: a broken line is their weighted sum."""
+    step = 2 * FARTHEST_KNOT / (N_KNOTS - 1)
+    knot = torch.linspace(-FARTHEST_KNOT, FARTHEST_KNOT, N_KNOTS, device=x.device, dtype=x.dtype)
+    inside = x.clamp(-FARTHEST_KNOT, FARTHEST_KNOT).unsqueeze(-1)
+    return (1 - (inside - knot).abs() / step).clamp(min=0)
 
 
 def as_normals(told: Tensor) -> tuple[Tensor, ...]:

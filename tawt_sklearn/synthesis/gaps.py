@@ -13,6 +13,12 @@ MOST_SINGLE = 64
 N_BINS = 32
 """Classes of about as many gaps each, else."""
 
+MOST_SPIKES, LEAST_SHARE, LEAST_COUNT = 128, 1e-3, 20
+"""Besides those so many single gaps at most, of those that come so often."""
+
+MOST_PERIODS, LEAST_OF_PERIOD = 3, 0.05
+"""Gaps that come so often may be periods of a clock."""
+
 N_POINTS = 64
 """Gaps of a class that are drawn from."""
 
@@ -39,11 +45,14 @@ class Gaps:
         Mean and standard deviation of the logarithms of the gaps that are not 0.
     resolution : float or None
         All gaps are multiples of it, as far as can be told; None for no such number.
+    periods : (K,) float64
+        The most common gaps, after which the clock of a ward may come round.
     """
 
     center: float
     spread: float
     resolution: float | None
+    periods: NDArray[np.float64]
 
     def wait(self, gaps: NDArray[np.float64]) -> NDArray[np.float32]:
         """Standard logarithms of gaps (n,), 0 where there is none."""
@@ -99,12 +108,18 @@ def _resolution(positive: NDArray[np.float64]) -> float | None:
     return None
 
 
-def _scale(positive: NDArray[np.float64]) -> tuple[float, float, float | None]:
-    """Mean and standard deviation of the logarithms of gaps above 0, and their resolution."""
+def _scale(
+    positive: NDArray[np.float64],
+) -> tuple[float, float, float | None, NDArray[np.float64]]:
+    """Mean and standard deviation of the logarithms of gaps above 0, resolution and periods."""
     if not len(positive):
-        return 0.0, 1.0, None
+        return 0.0, 1.0, None, np.empty(0)
     logs = np.log(positive)
-    return float(logs.mean()), max(float(logs.std()), 1e-3), _resolution(positive)
+    values, counts = np.unique(positive, return_counts=True)
+    often = np.argsort(-counts, kind="stable")[:MOST_PERIODS]
+    periods = values[often[counts[often] >= LEAST_OF_PERIOD * len(positive)]]
+    spread = max(float(logs.std()), 1e-3)
+    return float(logs.mean()), spread, _resolution(positive), np.sort(periods)
 
 
 @dataclass(frozen=True)
@@ -175,6 +190,8 @@ class GapClasses(Gaps):
         positive = np.sort(gaps[gaps > 0])
         values, counts = np.unique(positive, return_counts=True)
         common = np.full(len(values), len(values) <= MOST_SINGLE)
+        often = np.argsort(-counts, kind="stable")[:MOST_SPIKES]
+        common[often] |= counts[often] >= max(LEAST_COUNT, LEAST_SHARE * len(positive))
         common |= counts * 2 * N_BINS >= len(positive)
         spikes = values[common]
         rest = np.repeat(values[~common], counts[~common])

@@ -42,6 +42,9 @@ Chance does not count: that two numbers are the same, of any two of the data, tw
 MOSTLY = 0.95
 """Share of the numbers of a code that few common ones have to cover to be levels."""
 
+MOST_CHARTED = 128
+"""Codes of which the decoder is told all that it has written so far."""
+
 MOST_LENGTHS = 64
 """Classes of numbers of events."""
 
@@ -66,6 +69,8 @@ class Sentences:
         Time to the last event, 0 for words that are no events.
     left : (N,) float32
         Share of the events of the sentence that are still to come, after this word.
+    rest : (N,) float32
+        Their number; 0 for words about the whole history.
     low, high : (N,) float32
         Between which shares of its distribution a number lies; -1 where there is none.
     last : (N,) int64
@@ -82,6 +87,7 @@ class Sentences:
     wait: NDArray[np.float32]
     until: NDArray[np.float32]
     left: NDArray[np.float32]
+    rest: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     last: NDArray[np.int64]
@@ -100,6 +106,8 @@ class Grammar:
         Id of each code in the events column.
     repeats : (V,) bool
         Whether a code may occur more than once at a time.
+    charted : (C,) int64
+        The most frequent codes.
     prefix : list of str or tuple
         Names of the words before the events: :data:`START` and its like, ``("static", name)``,
         ``("label", name)``.
@@ -130,6 +138,7 @@ class Grammar:
     n_codes: int
     kept: NDArray[np.int64]
     repeats: NDArray[np.bool_]
+    charted: NDArray[np.int64]
     prefix: list[Any]
     columns: dict[Any, Column]
     gaps: GapClasses | LogGaps
@@ -157,10 +166,12 @@ class Grammar:
             "n_gaps": self.gaps.number,
             "gap_sizes": isinstance(self.gaps, LogGaps),
             "repeats": self.repeats.tolist(),
+            "charted": self.charted.tolist(),
             "offsets": self.offsets.tolist(),
             "kinds": self.kind.tolist(),
             "level_scores": np.nan_to_num(self.level_score, nan=NO_SCORE).tolist(),
             "n_prefix": len(self.prefix),
+            "periods": self.gaps.periods.tolist(),
             "horizon": self.horizon,
         }
 
@@ -229,10 +240,17 @@ class Grammar:
             else:
                 table.add_number(code, whole[name])
         class_of = np.searchsorted(longest, history.lengths).clip(max=len(longest) - 1)
+        length_shares = np.bincount(class_of, minlength=len(longest)) / B
+        level_score = np.concatenate(table.level_scores)
+        first = int(sum(table.counts[: len(kept) + 1 + prefix.index(LENGTH)]))
+        middle = length_shares.cumsum() - length_shares / 2
+        level_score[first : first + len(longest)] = scores(middle)
+        often = np.argsort(-np.bincount(history.code, minlength=len(kept)), kind="stable")
         return cls(
             n_codes=len(kept),
             kept=kept,
             repeats=history.repeats(len(kept)),
+            charted=np.sort(often[:MOST_CHARTED]),
             prefix=prefix,
             columns=columns,
             gaps=(GapClasses if gap == "bins" else LogGaps).fit(history.gap),
@@ -241,11 +259,11 @@ class Grammar:
             kind=np.concatenate(table.kinds).astype(np.int64),
             level=np.concatenate(table.levels),
             text=np.concatenate(table.texts).astype(np.int64),
-            level_score=np.concatenate(table.level_scores),
+            level_score=level_score,
             lengths=lengths,
             shortest=shortest,
             longest=longest,
-            length_shares=np.bincount(class_of, minlength=len(longest)) / B,
+            length_shares=length_shares,
             horizon=horizon,
         )
 
@@ -278,7 +296,9 @@ class Grammar:
             word, at = self.n_codes + 1 + k, first + k
             code[at] = word
             if name == LENGTH:
-                symbol[at] = self.offsets[word] + self.length_class(lengths)
+                symbol[at] = self.offsets[word] + (of := self.length_class(lengths))
+                high[at] = self.length_shares.cumsum()[of]
+                low[at] = high[at] - self.length_shares[of]
                 continue
             if isinstance(name, tuple):
                 column = self.columns[name]
@@ -293,11 +313,24 @@ class Grammar:
         position = np.arange(N) - np.repeat(first, np.diff(offsets)) - P + 1  # events so far
         total = np.repeat(lengths.clip(min=1), np.diff(offsets))
         left = (1 - position / total).clip(0, 1).astype(np.float32)
+        rest = np.where(position > 0, (total - position).clip(0), 0).astype(np.float32)
         row = np.repeat(np.arange(B), np.diff(offsets))
         has_number = np.isin(self.kind[symbol], NUMERIC) | ~np.isnan(self.level_score[symbol])
         last, last_number = _last_of_same(row, code, has_number, offsets)
         return Sentences(
-            offsets, code, gap, symbol, since, wait, until, left, low, high, last, last_number
+            offsets=offsets,
+            code=code,
+            gap=gap,
+            symbol=symbol,
+            since=since,
+            wait=wait,
+            until=until,
+            left=left,
+            rest=rest,
+            low=low,
+            high=high,
+            last=last,
+            last_number=last_number,
         )
 
     def shares(self, sentences: Sentences) -> dict[int, NDArray[np.float32]]:
@@ -656,9 +689,13 @@ def _classes_of_lengths(
         return different.astype(np.float64), different, different
     share = (np.arange(MOST_LENGTHS) + 0.5) / MOST_LENGTHS
     typical = np.unique(np.quantile(lengths, share, method="nearest")).astype(np.int64)
-    middle = (typical[1:] + typical[:-1]) // 2
-    longest = np.append(middle, typical[-1])
-    return typical.astype(np.float64), np.append(typical[0], middle + 1), longest
+    of = np.searchsorted((typical[1:] + typical[:-1]) / 2, different)
+    own = [different[of == k] for k in range(len(typical))]
+    return (
+        typical.astype(np.float64),
+        np.array([some[0] for some in own]),
+        np.array([some[-1] for some in own]),
+    )
 
 
 def _last_of_same(

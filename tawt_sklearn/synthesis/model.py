@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.pooling import Pooling
+from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import SentenceBatch, SynthesisBatch, drawn_scores
 from tawt_sklearn.synthesis.decoder import (
     Decoder,
@@ -23,10 +24,6 @@ from tawt_sklearn.synthesis.decoder import (
 from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.grammar import BOTH, NUMBER
 
-MOST_PROPERTIES = 128
-"""Codes whose frequency the latent has to tell."""
-
-
 WHOLE = 4.0
 """What a word about the whole history counts in training: there are few of them."""
 
@@ -35,6 +32,9 @@ LABEL = 0.125
 
 A label is one word of hundreds, and what it has to do with them is what people want.
 """
+
+PROPERTIES = 4.0
+"""What the errors of the latent's plan count, in nats of a row."""
 
 N_GROUPS = 4
 """Of sentences of a batch, by length."""
@@ -109,10 +109,6 @@ class SequenceModel(nn.Module):
         self.normalise = nn.BatchNorm1d(d_latent, affine=False)
         self.shift = nn.Parameter(torch.zeros(d_latent))
         self.decoder = Decoder(**decoder)
-        self.n_properties = min(decoder["n_codes"], MOST_PROPERTIES)
-        self.properties = nn.Sequential(
-            nn.Linear(d_latent, D), nn.GELU(), nn.Linear(D, 2 * self.n_properties)
-        )
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.int64))
 
     # ---- the latent --------------------------------------------------------------------------
@@ -138,10 +134,10 @@ class SequenceModel(nn.Module):
         words = batch.words
         n_words = words.filled.sum()
         if self.training:
-            shown, weight = self.stretches(words)
+            shown, weight, start = self.stretches(words)
         else:
-            shown, weight = words, None
-        told = self.log_likelihood(shown, z, weight)
+            shown, weight, start = words, None, None
+        told = self.log_likelihood(shown, z, weight, start)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
         if self.training:
@@ -149,10 +145,11 @@ class SequenceModel(nn.Module):
             beta = min(1.0, float(self.n_steps) / max(self.warmup_steps, 1))
         parts = {name: -part.sum() / n_words for name, part in told.items()}
         parts["divergence"] = beta * divergence * len(words.code) / n_words
-        parts["properties"] = 0.1 * self.property_loss(words, z)
+        properties = self.property_loss(words, z)
+        parts["properties"] = PROPERTIES * properties * len(words.code) / n_words
         return parts
 
-    def stretches(self, words: SentenceBatch) -> tuple[SentenceBatch, Tensor]:
+    def stretches(self, words: SentenceBatch) -> tuple[SentenceBatch, Tensor, Chart | None]:
         """Of sentences longer than the context the prefix and a stretch of events, drawn at random.
 
         Returns
@@ -160,6 +157,8 @@ class SequenceModel(nn.Module):
         words : SentenceBatch
         weight : (B, T)
             What each word counts in the loss.
+        start : Chart or None
+            What was known before the stretches.
         """
         P, B = self.decoder.n_prefix, len(words.code)
         device = words.code.device
@@ -171,7 +170,7 @@ class SequenceModel(nn.Module):
         whole[:, P - self.n_labels :] = labels.to(whole.dtype)
         weight[:, :P] = whole
         if int(length.max()) <= W:
-            return words, weight
+            return words, weight, None
         # As if drawn from everywhere around the sentence and pushed into it, so that words near
         # its ends come about as often as others.
         drawn = torch.rand(B, device=device) * (length + W) - W
@@ -185,13 +184,17 @@ class SequenceModel(nn.Module):
         weight[:, :P] = whole
         weight[:, P:] *= (length / length.clamp(max=W)).unsqueeze(1)  # for those left out
         weight[:, P] = torch.where(begin > 0, 0.0, weight[:, P])
-        return SentenceBatch(**some), weight
+        before = torch.arange(words.code.shape[1], device=device) < (P + begin).unsqueeze(1)
+        numeric = self.decoder.symbols.numeric(words.symbol)
+        start = self.decoder.tracks.after(words, before, numeric)
+        return SentenceBatch(**some), weight, start
 
     def log_likelihood(
         self,
         words: SentenceBatch,
         z: Tensor,
         weight: Tensor | None = None,
+        start: Chart | None = None,
     ) -> dict[str, Tensor]:
         """Log-probabilities of the words of each row (B,), in parts; of numbers log-densities of
         their normal scores.
@@ -200,10 +203,13 @@ class SequenceModel(nn.Module):
         ----------
         weight : (B, T), optional
             What each word counts.
+        start : Chart, optional
+            What was known before the first event.
         """
         decoder, P = self.decoder, self.decoder.n_prefix
         B = len(words.code)
-        state, row, place = self.states(words, z)
+        state, row, place, chart = self.states(words, z, start)
+        plan = decoder.plan(z)
         at = row, place
         code, gap, symbol = words.code[at], words.gap[at], words.symbol[at]
         counts = state.new_ones(len(row)) if weight is None else weight[at]
@@ -215,19 +221,22 @@ class SequenceModel(nn.Module):
         # The end comes where the stated length is reached, with certainty.
         event = ((place >= P) & (code < decoder.n_codes)).nonzero().squeeze(1)
         state_e, gap_e = state[event], gap[event]
-        last = row[event], place[event] - 1
-        about_gap = decoder.about_gap(state_e, words.until[last], words.left[last])
+        before = row[event], place[event] - 1
+        last = Words(*(getattr(words, name)[before] for name in Words._fields))
+        about_gap = decoder.about_gap(state_e, last)
         likely = -F.cross_entropy(decoder.gap_scores(about_gap), gap_e, reduction="none")
         if decoder.gap_sizes:
             sizes = log_normal_mixture(words.wait[at][event], decoder.gap_normals(about_gap))
             likely = likely + torch.where(gap_e == SAME, 0.0, sizes)
         parts["gap"] = by_row(likely, event)
-        codes = decoder.code_scores(state_e, gap_e, words.code[last])
+        known = words.since[at][event], last, chart.at(event), plan.at(row[event])
+        codes = decoder.code_scores(state_e, gap_e, *known)
         parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
 
         memory = remembered(words, at, decoder.symbols.number)
-        about = decoder.about(state, gap, code, memory)
-        scores, symbols, owner = decoder.symbol_scores(about, code, memory)
+        context = decoder.context(code, words.since[at], memory, chart, plan.at(row))
+        about = decoder.about(state, gap, context)
+        scores, symbols, owner = decoder.symbol_scores(about, context)
         chances = segment_log_softmax(scores, owner, len(code))
         every = torch.arange(len(row), device=row.device)
         parts["symbol"] = by_row(chances[symbols == symbol[owner]], every)
@@ -235,13 +244,15 @@ class SequenceModel(nn.Module):
         numeric = ((kind == NUMBER) | (kind == BOTH)).nonzero().squeeze(1)
         low, high = words.low[at][numeric], words.high[at][numeric]
         score = drawn_scores(low, high) if self.training else words.score[at][numeric]
-        few = Memory(*(part[numeric] for part in memory))
-        normals = decoder.normals(about[numeric], code[numeric], few)
+        normals = decoder.normals(about[numeric], context.at(numeric))
         parts["number"] = by_row(log_normal_mixture(score, normals), numeric)
         return parts
 
-    def states(self, words: SentenceBatch, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """States (N, D) that the words are chosen from, with their rows and places (N,).
+    def states(
+        self, words: SentenceBatch, z: Tensor, start: Chart | None
+    ) -> tuple[Tensor, Tensor, Tensor, Chart]:
+        """States (N, D) that the words are chosen from, with their rows and places (N,), and what
+        is known before each.
 
         Sentences of like length go together, so that little is padding.
         """
@@ -257,28 +268,20 @@ class SequenceModel(nn.Module):
             if self.training and self.word_dropout:
                 hidden = torch.rand(some.code.shape, device=z.device) < self.word_dropout
                 hidden[:, : decoder.n_prefix] = False
-            states = decoder(some, z[rows], hidden)
+            chart = decoder.chart(some, None if start is None else start.at(rows), hidden)
+            states = decoder(some, z[rows], chart, hidden)
             row, place = words.filled[rows, :T].nonzero().unbind(1)
-            told.append((states[row, place], rows[row], place))
-        state, row, place = (torch.cat(part) for part in zip(*told, strict=True))
-        return state, row, place
+            told.append((states[row, place], rows[row], place, *chart.at(row, place)))
+        state, row, place, *known = (torch.cat(part) for part in zip(*told, strict=True))
+        return state, row, place, Chart(*known)
 
     def property_loss(self, words: SentenceBatch, z: Tensor) -> Tensor:
         """How well the latent tells how often codes occur, and the mean of their numbers."""
-        n = self.n_properties
-        B = len(words.code)
-        chosen = words.filled & (words.code < n)
-        cell = torch.arange(B, device=z.device).unsqueeze(1) * n + words.code
-        cell, score = cell[chosen], words.score[chosen]
-        numeric = self.decoder.symbols.numeric(words.symbol[chosen]).to(score.dtype)
-        total = z.new_zeros(B * n, 3).index_add(
-            0, cell, torch.stack([torch.ones_like(score), numeric, score * numeric], 1)
-        )
-        count, n_numbers, sums = total.view(B, n, 3).unbind(-1)
-        told_count, told_mean = self.properties(z).chunk(2, dim=-1)
-        counts = (told_count - count.log1p()).square().mean()
-        wrong = (told_mean - sums / n_numbers.clamp(min=1)).square() * (n_numbers > 0)
-        return counts + wrong.mean()
+        tracks, plan = self.decoder.tracks, self.decoder.plan(z)
+        known = tracks.after(words, words.filled, self.decoder.symbols.numeric(words.symbol))
+        counts = (plan.count - known.count.log1p()).square().mean()
+        wrong = plan.mean - known.total / known.number.clamp(min=1)
+        return counts + (wrong.square() * (known.number > 0)).mean()
 
 
 def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) -> Memory:
@@ -288,7 +291,7 @@ def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) 
         torch.where(symbol < 0, no_symbol, symbol),
         words.last_score[at],
         number > 0,
-        words.last_since[at],
+        words.interval[at],
         words.mean[at],
         number,
     )

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
+from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.decoder import (
     IMPOSSIBLE,
     Cache,
+    Context,
     Decoder,
     Memory,
+    Plan,
     Words,
     log_normal_mixture,
 )
@@ -113,11 +116,11 @@ class Rows(NamedTuple):
     added: Tensor  # (B, D), to each word
     total: Tensor  # (B,) events that they are to have
     span: Tensor  # (B,) float64, the time that these are to take
-    until: Tensor  # (B,) of that, what is left
-    left: Tensor  # (B,) share of the events
-    last: Tensor  # (B,) code of the event before, more than any where there is none
+    last: Words  # (B,) the one before
     time: Tensor  # (B,) float64, since the first event
     notes: Notes
+    chart: Chart
+    plan: Plan
 
     def kept(self, rows: Tensor) -> Rows:
         """Only some."""
@@ -129,11 +132,11 @@ class Rows(NamedTuple):
             added=self.added[rows],
             total=self.total[rows],
             span=self.span[rows],
-            until=self.until[rows],
-            left=self.left[rows],
-            last=self.last[rows],
+            last=Words(*(part[rows] for part in self.last)),
             time=self.time[rows],
             notes=Notes(*(part[rows] for part in self.notes)),
+            chart=self.chart.at(rows),
+            plan=self.plan.at(rows),
         )
 
 
@@ -188,7 +191,7 @@ class Writer:
         told: list[tuple[Tensor, ...]] = []
         for step in range(int(self.grammar.longest.max())):
             # After the last code in order there is none left at the same time.
-            full = (rows.last == V - 1) & ~decoder.repeats[V - 1]
+            full = (rows.last.code == V - 1) & ~decoder.repeats[V - 1]
             alive = step < rows.total
             if decoder.n_gaps == 1:
                 alive &= ~full
@@ -200,32 +203,51 @@ class Writer:
                 progress(len(alive) - n_alive)
                 kept = alive.nonzero().squeeze(1)
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
-            about_gap = decoder.about_gap(rows.state, rows.until, rows.left)
+            about_gap = decoder.about_gap(rows.state, rows.last)
             gaps = decoder.gap_scores(about_gap)
             gaps[:, SAME] = gaps[:, SAME].masked_fill(full, IMPOSSIBLE)
-            gap = self._draw(gaps) if step else torch.zeros_like(rows.last)
-            code = self._draw(decoder.code_scores(rows.state, gap, rows.last))
+            gap = self._draw(gaps) if step else torch.zeros_like(rows.last.code)
             size, wait = self._gap(gap, about_gap)
             time = rows.time + size
             since = time.to(rows.state.dtype)
+            known = since, rows.last, rows.chart, rows.plan
+            code = self._draw(decoder.code_scores(rows.state, gap, *known))
             memory = rows.notes.of(code, since, decoder.symbols.number)
-            about = decoder.about(rows.state, gap, code, memory)
-            drawn = self._symbol(about, code, memory)
+            context = decoder.context(code, since, memory, rows.chart, rows.plan)
+            about = decoder.about(rows.state, gap, context)
+            drawn = self._symbol(about, context)
             kind = decoder.symbols.kind[drawn]
             new = (kind == NUMBER) | (kind == BOTH)
-            number = torch.where(new, self._number(about, code, memory), 0.0)
+            number = torch.where(new, self._number(about, context), 0.0)
             number = torch.where(kind == REPEAT, memory.score, number)
             level = decoder.symbols.level_score[drawn].to(number.dtype)
             number = torch.where(level.isnan(), number, level)
             told.append(tuple(x[alive] for x in (rows.row, code, drawn, number, size, gap)))
-            rows.notes.add(code, drawn, number, decoder.symbols.numeric(drawn), since)
+            numeric = decoder.symbols.numeric(drawn)
+            rows.notes.add(code, drawn, number, numeric, since)
             left = (1 - (step + 1) / rows.total.clamp(min=1)).clamp(0, 1)
+            rest = (rows.total - step - 1).clamp(min=0)
             until = (rows.span - time).clamp(min=0).to(since.dtype)
-            words = Words(code, gap, drawn, number, since, wait, until, left)
-            state = decoder.step(decoder.embed(words) + rows.added, rows.cache)
-            rows = rows._replace(state=state, last=code, time=time, until=until, left=left)
+            far = torch.where(numeric & memory.has_score, (number - memory.score).abs(), 0.0)
+            words = Words(
+                code=code,
+                gap=gap,
+                symbol=drawn,
+                score=number,
+                step=far,
+                since=since,
+                interval=memory.since,
+                wait=wait,
+                until=until,
+                left=left,
+                rest=rest,
+            )
+            decoder.tracks.add(rows.chart, words, numeric)
+            x = decoder.embed(words) + rows.added + decoder.read(rows.chart, rows.plan, since)
+            state = decoder.step(x, rows.cache)
+            rows = rows._replace(state=state, last=words, time=time)
         progress(len(rows.row))
-        none = rows.last[:0]
+        none = rows.last.code[:0]
         told.append((none, none, none, rows.state[:0, 0], rows.time[:0], none))
         return self._written(symbol, score, told, span)
 
@@ -292,17 +314,20 @@ class Writer:
         latent = z(n * R)
         cache = self.decoder.cache()
         to_latent = self.decoder.latent(latent)
-        state = self.decoder.step(self.decoder.begin + to_latent, cache)
-        weight = state.new_zeros(n * R)
+        none = to_latent.new_zeros(n * R)
+        chart, plan = self.decoder.tracks.empty(n * R, none), self.decoder.plan(latent)
+        added = to_latent + self.decoder.read(chart, plan, none)
+        state = self.decoder.step(self.decoder.begin + added, cache)
+        weight = torch.zeros_like(none)
         symbols: list[Tensor] = []
         scores: list[Tensor] = []
-        none = state.new_zeros(n * R)
         zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
         for k in range(P):
             code = zero + self.decoder.n_codes + 1 + k
             memory = Memory(zero + self.decoder.symbols.number, none, zero > 0, none, none, none)
-            about = self.decoder.about(state, zero, code, memory)
-            table, first = self._symbols(about, code, memory)
+            context = self.decoder.context(code, none, memory, chart, plan)
+            about = self.decoder.about(state, zero, context)
+            table, first = self._symbols(about, context)
             if self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
                 missing = self.decoder.symbols.kind[first[0]] == NOTHING
                 has_events = (
@@ -312,7 +337,7 @@ class Writer:
             symbol = first + self._draw(table)
             if chances is not None:
                 chances.append(table.exp().mean(0))
-            score = self._number(about, code, memory)
+            score = self._number(about, context)
             if k in given:
                 asked, number = (x.repeat_interleave(R) for x in given[k])
                 forced = asked >= 0
@@ -320,15 +345,17 @@ class Writer:
                 score = torch.where(forced, number.to(score.dtype), score)
                 likely = table.gather(1, (symbol - first).unsqueeze(1)).squeeze(1)
                 numeric = self.decoder.symbols.kind[symbol] == NUMBER
-                normals = self.decoder.normals(about, code, memory)
+                normals = self.decoder.normals(about, context)
                 likely = likely + torch.where(numeric, log_normal_mixture(score, normals), 0.0)
                 weight = weight + torch.where(forced, likely, 0.0)
             score = torch.where(self.decoder.symbols.kind[symbol] == NUMBER, score, 0.0)
+            level = self.decoder.symbols.level_score[symbol].to(score.dtype)
+            score = torch.where(level.isnan(), score, level)
             symbols.append(symbol)
             scores.append(score)
             if k + 1 < P:
-                words = Words(code, zero, symbol, score, none, none, none, none + 1)
-                state = self.decoder.step(self.decoder.embed(words) + to_latent, cache)
+                words = prefix_words(code, symbol, score)
+                state = self.decoder.step(self.decoder.embed(words) + added, cache)
         symbol, score = torch.stack(symbols, 1), torch.stack(scores, 1)
         if R == N_STRATA:
             best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
@@ -376,17 +403,18 @@ class Writer:
         """Rows after their prefix."""
         n, P = symbol.shape
         decoder = self.decoder
-        zero = torch.zeros(n, P, dtype=torch.int64, device=self.device)
-        code = zero + decoder.n_codes + 1 + torch.arange(P, device=self.device)
-        none = score.new_zeros(n, P)
-        embedded = decoder.embed(Words(code, zero, symbol, score, none, none, none, none + 1))
+        code = decoder.n_codes + 1 + torch.arange(P, device=self.device).expand(n, P)
+        words = prefix_words(code, symbol, score)
+        embedded = decoder.embed(words)
         subject = decoder.subject(embedded).squeeze(1)
         to_latent = decoder.latent(latent)
+        chart, plan = decoder.tracks.empty(n, score), decoder.plan(latent)
+        added = to_latent + decoder.read(chart, plan, score.new_zeros(n))
         cache = decoder.cache()
-        state = decoder.step(decoder.begin + to_latent, cache)
+        state = decoder.step(decoder.begin + added, cache)
         for k in range(P):
             more = subject if k == P - 1 else 0.0  # the last word is what the first event is after
-            state = decoder.step(embedded[:, k] + to_latent + more, cache)
+            state = decoder.step(embedded[:, k] + added + more, cache)
         first = int(self.grammar.offsets[self._length_word])
         of = symbol[:, self.grammar.prefix.index(LENGTH)] - first
         low, high = self.lengths[:, of].double()
@@ -398,11 +426,11 @@ class Writer:
             added=to_latent + subject,
             total=(low + share * (high - low)).floor().to(score.dtype),
             span=self._span(symbol, score),
-            until=score.new_zeros(n),
-            left=score.new_ones(n),
-            last=torch.full((n,), decoder.n_codes + 1, device=self.device),
+            last=Words(*(part[:, -1] for part in words)),
             time=torch.zeros(n, dtype=torch.float64, device=self.device),
             notes=Notes.none(n, decoder.n_codes, decoder.symbols.number, score),
+            chart=chart,
+            plan=plan,
         )
 
     def _draw(self, scores: Tensor) -> Tensor:
@@ -423,23 +451,23 @@ class Writer:
         told = torch.from_numpy(size), torch.from_numpy(gaps.wait(size)).to(state.dtype)
         return told[0].to(self.device), told[1].to(self.device)
 
-    def _symbol(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
-        table, first = self._symbols(about, code, memory)
+    def _symbol(self, about: Tensor, context: Context) -> Tensor:
+        table, first = self._symbols(about, context)
         return first + self._draw(table)
 
-    def _symbols(self, about: Tensor, code: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def _symbols(self, about: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Log-probabilities (N, K) of the symbols of codes (N,), and the first symbol of each."""
-        offsets = self.decoder.symbols.offsets
+        offsets, code = self.decoder.symbols.offsets, context.code
         first = offsets[code]
         n_most = int((offsets[code + 1] - first).max())
-        scores, symbol, owner = self.decoder.symbol_scores(about, code, memory)
+        scores, symbol, owner = self.decoder.symbol_scores(about, context)
         table = scores.new_full((len(code), n_most), -torch.inf)
         table[owner, symbol - first[owner]] = scores
         return table.log_softmax(-1), first
 
-    def _number(self, about: Tensor, code: Tensor, memory: Memory) -> Tensor:
+    def _number(self, about: Tensor, context: Context) -> Tensor:
         """A normal score of each code (N,)."""
-        drawn = self._normal(self.decoder.normals(about, code, memory))
+        drawn = self._normal(self.decoder.normals(about, context))
         return drawn.clamp(-FARTHEST, FARTHEST)
 
     def _normal(self, normals: tuple[Tensor, ...]) -> Tensor:
@@ -448,3 +476,21 @@ class Writer:
         which = self._draw(weight).unsqueeze(1)
         noise = torch.empty_like(mean[:, 0]).normal_(generator=self.generator)
         return mean.gather(1, which).squeeze(1) + noise * spread.gather(1, which).squeeze(1)
+
+
+def prefix_words(code: Tensor, symbol: Tensor, score: Tensor) -> Words:
+    """Words about the whole history, before any time has passed."""
+    none = torch.zeros_like(score)
+    return Words(
+        code=code,
+        gap=torch.zeros_like(code),
+        symbol=symbol,
+        score=score,
+        step=none,
+        since=none,
+        interval=none,
+        wait=none,
+        until=none,
+        left=none + 1,
+        rest=none,
+    )

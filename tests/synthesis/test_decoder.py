@@ -12,9 +12,12 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_diver
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.data import SentenceBatch
+from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.decoder import (
     IMPOSSIBLE,
+    Context,
     Memory,
+    Plan,
     Words,
     banded_attention,
     log_normal_mixture,
@@ -22,7 +25,7 @@ from tawt_sklearn.synthesis.decoder import (
 )
 from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.model import WHOLE, Posterior
-from tawt_sklearn.synthesis.sampling import Writer
+from tawt_sklearn.synthesis.sampling import Writer, prefix_words
 
 from .subjects import QUICK, simple
 
@@ -67,13 +70,24 @@ def assert_states_step_by_step(rows, decoder, words: SentenceBatch, expected) ->
         here = words.filled[:, place]
         torch.testing.assert_close(state[here], expected[here, place], rtol=0, atol=1e-5)
         now = Words(*(part[:, place] for part in shown(words)))
-        state = decoder.step(decoder.embed(now) + rows.added, rows.cache)
+        decoder.tracks.add(rows.chart, now, decoder.symbols.numeric(now.symbol))
+        read = decoder.read(rows.chart, rows.plan, now.since)
+        state = decoder.step(decoder.embed(now) + rows.added + read, rows.cache)
 
 
-def some_memory(n: int) -> Memory:
+def some_plan(decoder, n: int) -> Plan:
+    """What n latents tell."""
+    return decoder.plan(torch.randn(n, decoder.latent.in_features, dtype=torch.float64))
+
+
+def some_context(decoder, code: torch.Tensor) -> Context:
     """Of n words whose codes have had every other time a number."""
+    n = len(code)
     ones = torch.ones(n, dtype=torch.float64)
-    return Memory(torch.zeros(n, dtype=torch.int64), ones, torch.arange(n) % 2 > 0, *3 * [ones])
+    symbol = torch.zeros(n, dtype=torch.int64)
+    memory = Memory(symbol, ones, torch.arange(n) % 2 > 0, *3 * [ones])
+    chart = Chart(*(part + 1 for part in decoder.tracks.empty(n, ones)))
+    return decoder.context(code, ones, memory, chart, some_plan(decoder, n))
 
 
 # ---- states ------------------------------------------------------------------------------------
@@ -146,7 +160,8 @@ def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
     seen = torch.zeros(len(lengths), dtype=torch.int64)
     N = 3000
     for _ in range(N):
-        some, weight = model.stretches(words)
+        some, weight, start = model.stretches(words)
+        assert start is not None
         assert some.code.shape == weight.shape == (len(lengths), P + W + 1)
         for name in ("code", "score", "since"):
             part, whole = getattr(some, name), getattr(words, name)
@@ -178,7 +193,8 @@ def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
 def test_labels_count_the_more_the_longer_the_history(model, batch):
     words = batch.words
     P, K = model.decoder.n_prefix, model.n_labels
-    _, weight = model.stretches(words)
+    _, weight, start = model.stretches(words)
+    assert start is None
     length = (words.filled.sum(1) - P).double()
     assert K > 0
     assert (weight[:, : P - K] == WHOLE).all()
@@ -218,15 +234,25 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     """Of one row: a loop over its words, with the whole distribution of each choice written out."""
     decoder, P = model.decoder, model.decoder.n_prefix
     states = decoder(shown(words), z)[0]
+    charts, plan = decoder.chart(shown(words)), decoder.plan(z)
     code, gap = words.code[0].tolist(), words.gap[0].tolist()
     symbol, score, since = words.symbol[0].tolist(), words.score[0].tolist(), words.since[0]
     told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
     for place in range(len(code)):
         state, now = states[place], torch.tensor([gap[place]])
+        chart = charts.at(slice(None), place)
         if place >= P and code[place] != grammar.end:
-            about = decoder.about_gap(state, words.until[0, place - 1], words.left[0, place - 1])
+            paces = words.until, words.left, words.rest
+            last = Words(*(part[0, place - 1] for part in shown(words)))
+            about = decoder.about_gap(state, last)
             told["gap"] += Categorical(logits=decoder.to_gap(about)).log_prob(now[0])
             logits = decoder.to_code(state + decoder.after_gap(now)[0]).clone()
+            pace = decoder.paces(*(part[:, place - 1] for part in paces))
+            facts = decoder.tracks.facts(chart, since[place : place + 1])
+            due = torch.cat([facts, decoder.due(chart, plan), pace], 1)
+            by_chart = decoder.code_by_chart(due)[0].chunk(2)
+            for track, other in enumerate(decoder.tracks.codes.tolist()):
+                logits[other] += by_chart[min(gap[place], 1)][track]
             before = code[place - 1]
             if gap[place] == 0 and place > P:
                 for other in range(grammar.n_codes):
@@ -249,14 +275,19 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             torch.tensor([len(numbered)]).double(),
         )
         word = torch.tensor([code[place]])
-        about = decoder.about(state[None], now, word, memory)
+        context = decoder.context(word, since[place : place + 1], memory, chart, plan)
+        about = decoder.about(state[None], now, context)
         first, last = grammar.offsets[code[place] : code[place] + 2]
         table = decoder.symbol_table.weight[first:last] @ about[0] + decoder.symbol_bias[first:last]
-        weight, mean, spread = decoder.normals(about, word, memory)
+        weight, mean, spread = decoder.normals(about, context)
         mixture = MixtureSameFamily(Categorical(logits=weight), Normal(mean, spread))
         for k in np.flatnonzero(~np.isnan(grammar.level_score[first:last])):
             at = torch.tensor([np.float32(grammar.level_score[first + k])]).double()
             table[k] += decoder.order.weight[code[place], 0] * mixture.log_prob(at)[0]
+        for k in np.flatnonzero(decoder.tracks.of_level[first:last] < decoder.tracks.n_levels):
+            seen = sum(symbol[place] == first + k for place in of_code)
+            share = (seen + 0.5) / (len(of_code) + 1)
+            table[k] += decoder.habit.weight[code[place], 0] * np.log(share)
         if not numbered:
             table = table.where(torch.from_numpy(grammar.kind[first:last] != REPEAT), -torch.inf)
         told["symbol"] += table.log_softmax(0)[symbol[place] - first]
@@ -282,8 +313,11 @@ def test_codes_at_one_time_come_in_order(fitted, model):
     assert 0 < grammar.repeats.sum() <= V
     state = torch.randn(V + 2, decoder.begin.shape[0], generator=rng).double()
     last = torch.arange(V + 2)  # the last one: there is none
-    together = decoder.code_scores(state, torch.zeros(V + 2, dtype=torch.int64), last)
-    later = decoder.code_scores(state, torch.ones(V + 2, dtype=torch.int64), last)
+    zero = torch.zeros(V + 2, dtype=torch.int64)
+    before = prefix_words(last, zero, zero.double())
+    known = zero, before, decoder.tracks.empty(V + 2, state), some_plan(decoder, V + 2)
+    together = decoder.code_scores(state, zero, *known)
+    later = decoder.code_scores(state, zero + 1, *known)
     assert (later > IMPOSSIBLE).all()
     for before in range(V):
         for code in range(V):
@@ -297,7 +331,7 @@ def test_chances_of_symbols_sum_to_one(fitted, model, batch, z):
     decoder, grammar = model.decoder, fitted.grammar_
     code = torch.arange(grammar.n_words)
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
-    chances, symbol, owner = decoder.symbol_scores(about, code, some_memory(len(code)))
+    chances, symbol, owner = decoder.symbol_scores(about, some_context(decoder, code))
     chances = segment_log_softmax(chances, owner, len(code)).exp()
     total = torch.zeros(len(code), dtype=torch.float64).index_add(0, owner, chances)
     torch.testing.assert_close(total, torch.ones_like(total))
@@ -309,16 +343,8 @@ def test_the_density_of_numbers_integrates_to_one(model):
     torch.manual_seed(0)
     decoder = model.decoder
     about = 3 * torch.randn(5, decoder.begin.shape[0], dtype=torch.float64)
-    memory = Memory(
-        torch.zeros(5, dtype=torch.int64),
-        torch.randn(5).double(),
-        torch.ones(5, dtype=torch.bool),
-        torch.zeros(5).double(),
-        torch.randn(5).double(),
-        torch.ones(5).double(),
-    )
     with torch.no_grad():
-        normals = decoder.normals(about, torch.arange(5), memory)
+        normals = decoder.normals(about, some_context(decoder, torch.arange(5)))
     x = torch.linspace(-60, 60, 60_001, dtype=torch.float64)
     told = [
         log_normal_mixture(x, tuple(part[k].expand(len(x), -1) for part in normals))
@@ -334,14 +360,14 @@ def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
     writer = Writer(decoder, grammar, torch.Generator().manual_seed(0))
     code = torch.arange(grammar.n_words).repeat_interleave(3)
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
-    memory = some_memory(len(code))
-    chances, first = writer._symbols(about, code, memory)
+    context = some_context(decoder, code)
+    chances, first = writer._symbols(about, context)
     assert first.tolist() == grammar.offsets[code].tolist()
-    scores, symbol, owner = decoder.symbol_scores(about, code, memory)
+    scores, symbol, owner = decoder.symbol_scores(about, context)
     expected = segment_log_softmax(scores, owner, len(code))
     torch.testing.assert_close(chances[owner, symbol - first[owner]], expected)
     torch.testing.assert_close(chances.exp().sum(1), torch.ones(len(code)).double())
-    drawn = writer._symbol(about, code, memory)
+    drawn = writer._symbol(about, context)
     assert (first <= drawn).all()
     assert (drawn < torch.from_numpy(grammar.offsets)[code + 1]).all()
 
