@@ -275,17 +275,24 @@ class Tracks(nn.Module):
         own = some.gather(1, track.clamp(max=self.n_codes - 1).unsqueeze(1)).squeeze(1)
         return torch.where(track < self.n_codes, own, 0.0)
 
-    def habit(self, chart: Chart, symbol: Tensor, owner: Tensor) -> Tensor:
-        """(M,) logarithm of how often levels came so far, of all words of their code.
+    def habit(self, chart: Chart, symbol: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Of symbols (M,) that are counted levels, their share of the words of their code so far.
 
         Parameters
         ----------
         chart : Chart, (N, ...)
         symbol, owner : (M,)
-            Symbols, and which of the N each belongs to; 0 for those that are not counted.
+            Symbols, and which of the N each belongs to.
+
+        Returns
+        -------
+        found : (K,)
+            Which of the M are counted.
+        share : (K,)
+            Between 0 and 1, a half where nothing came yet.
         """
         level = self.of_level[symbol]
         found = (level < self.n_levels).nonzero().squeeze(1)
         level, of = level[found], owner[found]
-        share = (chart.tally[of, level] + 0.5) / (chart.count[of, self.level_code[level]] + 1.0)
-        return share.new_zeros(len(symbol)).index_copy(0, found, share.log())
+        count = chart.count[of, self.level_code[level]]
+        return found, (chart.tally[of, level] + 0.5) / (count + 1.0)

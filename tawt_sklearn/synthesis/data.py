@@ -14,6 +14,9 @@ from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.synthesis.grammar import FARTHEST, Sentences, scores
 from tawt_sklearn.training.dataset import EventDataset, RowDataset
 
+SHORTEST = 0.5
+"""How little lines through few numbers are trusted."""
+
 
 @dataclass(frozen=True)
 class SentenceBatch:
@@ -44,9 +47,9 @@ class SentenceBatch:
         Of the last word of the same code, -1 for none.
     interval : float
         Time since that word, 0 for none.
-    last_score, mean, number : float
-        The last and the mean of the scores of the numbers of the same code before, 0 for none, and
-        how many there were.
+    last_score, mean, number, trend : float
+        The last and the mean of the scores of the numbers of the same code before, 0 for none, how
+        many there were, and by how much more than their mean a line through them tells by now.
     """
 
     filled: Tensor
@@ -67,6 +70,7 @@ class SentenceBatch:
     last_score: Tensor
     mean: Tensor
     number: Tensor
+    trend: Tensor
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,12 @@ class SynthesisDataset(RowDataset):
         arrays["last_score"] = arrays["last_score"].astype(np.float32)
         moved = has_number & (told.last_number >= 0)
         arrays["step"] = np.where(moved, np.abs(score - arrays["last_score"]), np.float32(0))
-        arrays["mean"], arrays["number"] = means_before(row, told.code, score, has_number)
+        before = sums_before(row, told.code, told.since, score, has_number)
+        arrays["mean"] = before[1] / np.maximum(before[0], 1)
+        arrays["number"] = before[0]
+        arrays["trend"] = trend(torch.from_numpy(told.since), *map(torch.from_numpy, before))
+        arrays = {name: np.asarray(a) for name, a in arrays.items()}
+        arrays |= {n: arrays[n].astype(np.float32) for n in ("mean", "number", "trend")}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
     def hold_on(self, device: torch.device) -> bool:
@@ -176,26 +185,44 @@ class SynthesisDataset(RowDataset):
         return type(self)(self.rows.subset(rows), replace(self.sentences, offsets=borders, **words))
 
 
-def means_before(
+def sums_before(
     row: NDArray[np.int64],
     code: NDArray[np.int64],
+    time: NDArray[np.float32],
     score: NDArray[np.float32],
     has_score: NDArray[np.bool_],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means of the scores of the same row and code before each word, and their numbers (N,)."""
+) -> NDArray[np.float64]:
+    """(5, N) over the numbers of the same row and code before each word: how many there are, sums
+    of scores, of times, of squared times, and of products of the two.
+    """
     order = np.lexsort((code, row))  # stable: by place within
     changes = (np.diff(row[order]) != 0) | (np.diff(code[order]) != 0)
     begins = np.flatnonzero(np.concatenate([[True], changes])) if len(order) else order
     lengths = np.diff(np.append(begins, len(order)))
-    told = []
-    for amount in (np.where(has_score, score, 0.0).astype(np.float64), has_score.astype(float)):
+    s, t = score.astype(np.float64), time.astype(np.float64)
+    told = np.zeros((5, len(order)))
+    for found, amount in zip(told, (np.ones(len(s)), s, t, t**2, t * s), strict=True):
+        amount = np.where(has_score, amount, 0.0)
         before = np.concatenate([[0.0], np.cumsum(amount[order])[:-1]]) if len(order) else amount
-        before -= np.repeat(before[begins], lengths)
-        found = np.empty(len(order))
-        found[order] = before
-        told.append(found)
-    total, number = told
-    return (total / np.maximum(number, 1)).astype(np.float32), number.astype(np.float32)
+        found[order] = before - np.repeat(before[begins], lengths)
+    return told
+
+
+def trend(
+    now: Tensor, number: Tensor, scores: Tensor, times: Tensor, squares: Tensor, products: Tensor
+) -> Tensor:
+    """By how much more than their mean a line through numbers tells at a time ``now``.
+
+    A line of least squares whose slope is drawn towards 0: as if another number had been measured
+    without any change over :data:`SHORTEST` of the time that has passed.
+    """
+    n = number.clamp(min=1)
+    mean = times / n
+    spread = (squares - times * mean).clamp(min=0)
+    together = products - scores * mean
+    far = now - mean
+    slope = together / (spread + SHORTEST * far.square() + 1e-9)
+    return (slope * far * (number > 1)).clamp(-FARTHEST, FARTHEST)
 
 
 def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:

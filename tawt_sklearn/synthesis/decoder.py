@@ -38,6 +38,9 @@ IMPOSSIBLE = -30.0
 LEAST_DUE = 0.3
 """Words of a code that may still come where as many as planned have."""
 
+N_ANCHORS = 3
+"""What a number starts from: the last one, the mean of the earlier ones, their trend."""
+
 N_CURVES = 3
 """Of the last number, of the mean of the earlier ones, and of the difference of the two."""
 
@@ -73,6 +76,7 @@ class Memory(NamedTuple):
     since: Tensor  # time since the last word of the code, 0 for none
     mean: Tensor  # of all numbers before, 0 for none
     number: Tensor  # how many there were
+    trend: Tensor  # how far from their mean they point by now
 
 
 class Context(NamedTuple):
@@ -327,17 +331,17 @@ class Decoder(nn.Module):
         self.code_by_chart = nn.Linear(self.tracks.width + 3 * C + N_PACE, 2 * C, bias=False)
         self.about_code = nn.Embedding(n_words, D)
         self.about_symbol = nn.Embedding(n_symbols + 1, D)
-        self.about_number = nn.Linear(12, D)
+        self.about_number = nn.Linear(13, D)
         self.about_others = nn.Linear(3 * C, D, bias=False)
         self.curves = nn.Parameter(torch.zeros(C + 1, N_CURVES * N_KNOTS, D))
         self.to_value = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
         self.symbol_table = nn.Embedding(n_symbols, D)
         self.mixture = nn.Linear(D, 3 * N_NORMALS)
-        self.trust = nn.Linear(D, 2 * N_NORMALS)
-        self.inertia = nn.Embedding(n_words, 2 * N_NORMALS)
+        self.trust = nn.Linear(D, N_ANCHORS * N_NORMALS)
+        self.inertia = nn.Embedding(n_words, N_ANCHORS * N_NORMALS)
         self.order = nn.Embedding(n_words, 1)
-        self.habit = nn.Embedding(n_words, 1)
+        self.habit = nn.Embedding(self.tracks.n_levels, 1 + N_KNOTS)
         self.lean = nn.Embedding(n_words, 3 * C)
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
@@ -526,7 +530,7 @@ class Decoder(nn.Module):
         told += [memory.mean, memory.score - memory.mean, torch.log1p(memory.number)]
         step = self.tracks.of_own(self.tracks.restless(context.chart), code)
         told += [step, (step + SMALLEST_SPREAD).log() * (memory.number > 1)]
-        told.append(self.tracks.of_own(context.plan, code))
+        told += [self.tracks.of_own(context.plan, code), memory.trend]
         x = state + self.after_gap(gap) + self.about_code(code) + self.about_symbol(memory.symbol)
         x = x + self.about_others(context.others) + self.courses(code, memory)
         return self.to_value(x + self.about_number(torch.stack(told, dim=-1)))
@@ -550,8 +554,11 @@ class Decoder(nn.Module):
             scores = F.linear(about, self.symbol_table.weight, self.symbol_bias)[owner, symbol]
         else:
             scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]
-        habit = self.habit(code[owner]).squeeze(1)
-        scores = scores + habit * self.tracks.habit(context.chart, symbol, owner)
+        found, share = self.tracks.habit(context.chart, symbol, owner)
+        curve = hats(2 * FARTHEST_KNOT * (share - 0.5))
+        told = torch.cat([share.log().unsqueeze(1), curve], dim=1)
+        habit = (self.habit(self.tracks.of_level[symbol[found]]) * told).sum(1)
+        scores = scores.index_add(0, found, habit)
         # Levels that are numbers lie in an order, which counts as much as each code has learned.
         if (ordered := (~self.symbols.level_score[symbol].isnan()).nonzero().squeeze(1)).numel():
             of = owner[ordered]
@@ -568,9 +575,9 @@ class Decoder(nn.Module):
         code, memory = context.code, context.memory
         weight, mean, spread = as_normals(self.mixture(about))
         # What the last number and the mean count depends on how many and how old they are.
-        by_last, by_mean = (self.inertia(code) + self.trust(about)).chunk(2, dim=-1)
-        # Both are 0 where there was none.
-        mean = mean + by_last * memory.score.unsqueeze(-1) + by_mean * memory.mean.unsqueeze(-1)
+        anchors = torch.stack([memory.score, memory.mean, memory.trend], dim=-1)  # 0 for none
+        trust = self.inertia(code) + self.trust(about)
+        mean = mean + (trust.unflatten(-1, (N_ANCHORS, -1)) * anchors.unsqueeze(-1)).sum(-2)
         # And what was measured together goes together, each pair of codes in its own way.
         return weight, mean + (self.lean(code) * context.others).sum(-1, keepdim=True), spread
 

@@ -294,4 +294,5 @@ def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) 
         words.interval[at],
         words.mean[at],
         number,
+        words.trend[at],
     )

@@ -12,6 +12,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from tawt_sklearn.synthesis.chart import Chart
+from tawt_sklearn.synthesis.data import trend
 from tawt_sklearn.synthesis.decoder import (
     IMPOSSIBLE,
     Cache,
@@ -77,24 +78,29 @@ class Notes(NamedTuple):
     """What rows remember of each code; all (B, V)."""
 
     symbol: Tensor  # n_symbols for none
-    score: Tensor
-    number: Tensor  # how many there were
-    total: Tensor  # of their scores
     since: Tensor
+    score: Tensor
+    sums: Tensor  # (5, B, V) float64, of sums_before
 
     @classmethod
     def none(cls, n: int, n_codes: int, no_symbol: int, like: Tensor) -> Notes:
         symbol = torch.full((n, n_codes), no_symbol, device=like.device)
-        score, number, total, since = like.new_zeros(4, n, n_codes)
-        return cls(symbol, score, number, total, since)
+        since, score = like.new_zeros(2, n, n_codes)
+        return cls(symbol, since, score, like.new_zeros(5, n, n_codes, dtype=torch.float64))
+
+    def kept(self, rows: Tensor) -> Notes:
+        """Only some rows."""
+        return Notes(self.symbol[rows], self.since[rows], self.score[rows], self.sums[:, rows])
 
     def of(self, code: Tensor, since: Tensor, no_symbol: int) -> Memory:
         """Of a code (B,) of each row, at a time (B,)."""
-        symbol, score, number, total, last = (
-            part.gather(1, code.unsqueeze(1)).squeeze(1) for part in self
-        )
-        waited = torch.where(symbol < no_symbol, since - last, 0.0)
-        return Memory(symbol, score, number > 0, waited, total / number.clamp(min=1), number)
+        place = torch.arange(len(code), device=code.device), code
+        symbol, score, sums = self.symbol[place], self.score[place], self.sums[:, *place]
+        waited = torch.where(symbol < no_symbol, since - self.since[place], 0.0)
+        number = sums[0].to(score.dtype)
+        mean = (sums[1] / sums[0].clamp(min=1)).to(score.dtype)
+        told = trend(since.double(), *sums).to(score.dtype)
+        return Memory(symbol, score, number > 0, waited, mean, number, told)
 
     def add(
         self, code: Tensor, symbol: Tensor, score: Tensor, numeric: Tensor, since: Tensor
@@ -103,8 +109,8 @@ class Notes(NamedTuple):
         place = torch.arange(len(code), device=code.device), code
         self.symbol[place], self.since[place] = symbol, since
         self.score[place] = torch.where(numeric, score, self.score[place])
-        self.number[place] += numeric
-        self.total[place] += score
+        s, t = score.double(), since.double()
+        self.sums[:, *place] += numeric * torch.stack([torch.ones_like(s), s, t, t * t, t * s])
 
 
 class Rows(NamedTuple):
@@ -134,7 +140,7 @@ class Rows(NamedTuple):
             span=self.span[rows],
             last=Words(*(part[rows] for part in self.last)),
             time=self.time[rows],
-            notes=Notes(*(part[rows] for part in self.notes)),
+            notes=self.notes.kept(rows),
             chart=self.chart.at(rows),
             plan=self.plan.at(rows),
         )
@@ -324,7 +330,8 @@ class Writer:
         zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
         for k in range(P):
             code = zero + self.decoder.n_codes + 1 + k
-            memory = Memory(zero + self.decoder.symbols.number, none, zero > 0, none, none, none)
+            nothing = zero + self.decoder.symbols.number
+            memory = Memory(nothing, none, zero > 0, none, none, none, none)
             context = self.decoder.context(code, none, memory, chart, plan)
             about = self.decoder.about(state, zero, context)
             table, first = self._symbols(about, context)

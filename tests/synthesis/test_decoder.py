@@ -85,7 +85,7 @@ def some_context(decoder, code: torch.Tensor) -> Context:
     n = len(code)
     ones = torch.ones(n, dtype=torch.float64)
     symbol = torch.zeros(n, dtype=torch.int64)
-    memory = Memory(symbol, ones, torch.arange(n) % 2 > 0, *3 * [ones])
+    memory = Memory(symbol, ones, torch.arange(n) % 2 > 0, *4 * [ones])
     chart = Chart(*(part + 1 for part in decoder.tracks.empty(n, ones)))
     return decoder.context(code, ones, memory, chart, some_plan(decoder, n))
 
@@ -230,6 +230,16 @@ def test_padding_changes_nothing(model, batch, z):
 # ---- choices -----------------------------------------------------------------------------------
 
 
+def slow_trend(numbers: list[tuple[float, float]], now: float) -> torch.Tensor:
+    """By ridge regression on the times, whose penalty is half of the squared time until now."""
+    if len(numbers) < 2:
+        return torch.zeros(1).double()
+    time, score = np.array(numbers).T
+    far = now - time.mean()
+    slope = ((time - time.mean()) * score).sum() / (time.var() * len(time) + far**2 / 2 + 1e-9)
+    return torch.tensor([np.clip(slope * far, -4, 4)])
+
+
 def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, float]:
     """Of one row: a loop over its words, with the whole distribution of each choice written out."""
     decoder, P = model.decoder, model.decoder.n_prefix
@@ -273,6 +283,7 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             (since[place] - since[of_code[-1]] if of_code else torch.tensor(0.0))[None].double(),
             torch.tensor([np.mean([score[k] for k in numbered]) if numbered else 0.0]).double(),
             torch.tensor([len(numbered)]).double(),
+            slow_trend([(since[k].item(), score[k]) for k in numbered], since[place].item()),
         )
         word = torch.tensor([code[place]])
         context = decoder.context(word, since[place : place + 1], memory, chart, plan)
@@ -287,7 +298,9 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
         for k in np.flatnonzero(decoder.tracks.of_level[first:last] < decoder.tracks.n_levels):
             seen = sum(symbol[place] == first + k for place in of_code)
             share = (seen + 0.5) / (len(of_code) + 1)
-            table[k] += decoder.habit.weight[code[place], 0] * np.log(share)
+            weight = decoder.habit.weight[decoder.tracks.of_level[first + k]]
+            knots = 1 - abs(share - np.linspace(0, 1, len(weight) - 1)) * (len(weight) - 2)
+            table[k] += weight @ torch.from_numpy(np.r_[np.log(share), knots.clip(0)])
         if not numbered:
             table = table.where(torch.from_numpy(grammar.kind[first:last] != REPEAT), -torch.inf)
         told["symbol"] += table.log_softmax(0)[symbol[place] - first]
