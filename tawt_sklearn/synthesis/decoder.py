@@ -100,10 +100,10 @@ class Context(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the latent tells of the codes in the chart, (B, C) each."""
+    """What is to come of the codes in the chart, (B, C) each."""
 
-    count: Tensor  # logarithm of 1 + how often they come
-    mean: Tensor  # of the scores of their numbers
+    count: Tensor  # how often, as the words about the whole history say
+    mean: Tensor  # of the scores of their numbers, as the latent tells
 
     def at(self, row: Tensor) -> Plan:
         """Of some rows."""
@@ -315,7 +315,7 @@ class Decoder(nn.Module):
         self.number = nn.Linear(3, D)
         self.moment = nn.Linear(8 + N_PACE + 2 * (N_WAVES + len(periods)), D)
         self.latent = nn.Linear(d_latent, D)
-        self.to_plan = nn.Sequential(nn.Linear(d_latent, D), nn.GELU(), nn.Linear(D, 2 * C))
+        self.foretold = nn.Sequential(nn.Linear(d_latent, D), nn.GELU(), nn.Linear(D, 2 * C))
         self.charted = nn.Linear(self.tracks.width, D, bias=False)
         self.planned = nn.Linear(3 * C, D, bias=False)
         self.whole = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))
@@ -411,12 +411,18 @@ class Decoder(nn.Module):
         """(B, n_prefix, D) words about the whole history -> (B, 1, D), for each event to see."""
         return self.whole(embedded.sum(1, keepdim=True) / self.n_prefix**0.5)
 
-    def plan(self, z: Tensor) -> Plan:
-        """(B, d_latent) latents -> what they tell of the whole history.
+    def plan(self, z: Tensor, count: Tensor) -> Plan:
+        """Of latents (B, d_latent), where codes come so often (B, C).
 
-        It learns from what comes true alone; what is made of it does not change it.
+        What is made of the latent's part does not change it: it learns from what comes true alone.
         """
-        return Plan(*self.to_plan(z).chunk(2, dim=-1))
+        _, mean = self.foretold(z).detach().chunk(2, dim=-1)
+        return Plan(count, mean)
+
+    def counts(self, words: Words) -> Tensor:
+        """(B, C) how often codes come in words (B, T)."""
+        counted = words.code < self.n_codes
+        return self.tracks.after(words, counted, torch.zeros_like(counted)).count
 
     def chart(
         self, words: Words, start: Chart | None = None, hidden: Tensor | None = None
@@ -427,7 +433,12 @@ class Decoder(nn.Module):
         return self.tracks.before_each(words, counted, self.symbols.numeric(words.symbol), start)
 
     def forward(
-        self, words: Words, z: Tensor, chart: Chart | None = None, hidden: Tensor | None = None
+        self,
+        words: Words,
+        z: Tensor,
+        plan: Plan | None = None,
+        chart: Chart | None = None,
+        hidden: Tensor | None = None,
     ) -> Tensor:
         """States (B, T, D), each after the words before the one it is for.
 
@@ -435,11 +446,14 @@ class Decoder(nn.Module):
         ----------
         words : Words, (B, T)
         z : (B, d_latent)
+        plan : Plan, optional
+            By default that which the words fulfil.
         chart : Chart, (B, T, ...), optional
             Before each word; by default that of the words.
         hidden : (B, T) bool, optional
             Words that later ones are not shown.
         """
+        plan = self.plan(z, self.counts(words)) if plan is None else plan
         chart = self.chart(words, hidden=hidden) if chart is None else chart
         x = self.embed(words)  # (B, T, D)
         subject = self.subject(x[:, : self.n_prefix])
@@ -447,10 +461,12 @@ class Decoder(nn.Module):
             x = torch.where(hidden.unsqueeze(-1), 0.0, x)
         x = torch.cat([self.begin.expand(len(x), 1, -1), x[:, :-1]], dim=1)
         P = self.n_prefix
-        x = torch.cat([x[:, :P], x[:, P:] + subject], dim=1) + self.latent(z).unsqueeze(1)
         now = torch.cat([torch.zeros_like(words.since[:, :1]), words.since[:, :-1]], dim=1)
-        plan = Plan(*(part.unsqueeze(1) for part in self.plan(z)))
-        x = x + self.read(chart, plan, now)
+        x = x + self.charted(self.tracks.facts(chart, now)) + self.latent(z).unsqueeze(1)
+        # Words about the whole history do not know yet what they are going to say.
+        plan = Plan(*(part.unsqueeze(1) for part in plan))
+        due = self.due(chart.at(slice(None), slice(P, None)), plan)
+        x = torch.cat([x[:, :P], x[:, P:] + subject + self.planned(due)], dim=1)
         for block in self.blocks:
             x = block(x, P + 1, self.context_length)
         return self.norm(x)
@@ -460,11 +476,26 @@ class Decoder(nn.Module):
         return self.charted(self.tracks.facts(chart, now)) + self.planned(self.due(chart, plan))
 
     def due(self, chart: Chart, plan: Plan) -> Tensor:
-        """(..., 3 C) what was planned, and what is left of it."""
-        plan = Plan(*(part.detach() for part in plan))
-        left = torch.log((plan.count.expm1() - chart.count).clamp(min=LEAST_DUE))
-        count, mean = plan.count.expand_as(left), plan.mean.expand_as(left)
-        return torch.cat([count, left, mean], dim=-1)
+        """(..., 3 C) what is left of the plan, and what it says of numbers."""
+        left = plan.count - chart.count
+        done = (left <= 0).to(left.dtype)
+        return torch.cat([left.clamp(min=LEAST_DUE).log(), done, plan.mean.expand_as(left)], dim=-1)
+
+    def allowed(self, last: Words, chart: Chart, plan: Plan) -> tuple[Tensor, Tensor]:
+        """(N, n_codes) which codes may come later, and which at the time of the word before.
+
+        Each comes as often as was said; at one time they come in order.
+        """
+        left = plan.count - chart.count
+        later = torch.ones(len(left), self.n_codes, dtype=torch.bool, device=left.device)
+        if self.n_codes > self.tracks.n_codes:
+            has_begun = last.code < self.n_codes
+            later &= ~(has_begun & (last.rest <= left.clamp(min=0).sum(-1))).unsqueeze(1)
+        later[:, self.tracks.codes] = left > 0
+        code, before = torch.arange(self.n_codes, device=left.device), last.code.unsqueeze(1)
+        again = self.repeats[last.code.clamp(max=self.n_codes)].unsqueeze(1)
+        chained = (before > self.n_codes) | (code > before) | ((code == before) & again)
+        return later, later & chained
 
     def cache(self) -> Cache:
         """For :meth:`step`, empty."""
@@ -497,28 +528,21 @@ class Decoder(nn.Module):
     def code_scores(
         self, state: Tensor, gap: Tensor, time: Tensor, last: Words, chart: Chart, plan: Plan
     ) -> Tensor:
-        """(N, D), gaps and times (N,), and the words (N,) before -> (N, n_codes).
-
-        At one time codes come in order; that of ``last`` is larger than any where there is none.
-        """
+        """(N, D), gaps and times (N,), and the words (N,) before -> (N, n_codes)."""
         scores = self.to_code(state + self.after_gap(gap))
         known = self.tracks.facts(chart, time), self.due(chart, plan)
         facts = torch.cat([*known, self.paces(last.until, last.left, last.rest)], dim=-1)
-        last = last.code
         same, later = self.code_by_chart(facts).chunk(2, dim=-1)
-        due = torch.where((gap == 0).unsqueeze(1), same, later)  # (N, C)
-        scores = scores.index_add(1, self.tracks.codes, due)
-        code = torch.arange(self.n_codes, device=state.device)
-        again = self.repeats[last.clamp(max=self.n_codes)]
-        passed = (code < last.unsqueeze(1)) | ((code == last.unsqueeze(1)) & ~again.unsqueeze(1))
-        chained = (gap == 0) & (last <= self.n_codes)
-        return scores.masked_fill(passed & chained.unsqueeze(1), IMPOSSIBLE)
+        is_same = (gap == 0).unsqueeze(1)
+        scores = scores.index_add(1, self.tracks.codes, torch.where(is_same, same, later))
+        at_any, at_same = self.allowed(last, chart, plan)
+        return scores.masked_fill(~torch.where(is_same, at_same, at_any), IMPOSSIBLE)
 
     def context(
         self, code: Tensor, since: Tensor, memory: Memory, chart: Chart, plan: Plan
     ) -> Context:
         """Of codes (N,) that come at times (N,)."""
-        return Context(code, memory, chart, self.tracks.together(chart, since), plan.mean.detach())
+        return Context(code, memory, chart, self.tracks.together(chart, since), plan.mean)
 
     def about(self, state: Tensor, gap: Tensor, context: Context) -> Tensor:
         """(N, D) what is known before the value of a code is chosen."""

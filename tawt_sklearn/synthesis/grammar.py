@@ -1,8 +1,9 @@
 """Histories as sentences: what there is to choose, word after word, and the words of a data set.
 
 A sentence begins with what holds for the whole subject (when its history starts and how long it
-is, how many events it has, static columns, labels), goes on with its events in order of time, and
-ends with a word of its own, once it has as many as it said.  Every word is a gap since the last
+is, how many events it has, static columns, labels, how often each code comes), goes on with its
+events in order of time, and ends with a word of its own, once it has as many as it said.  Every
+word is a gap since the last
 one, a code, a symbol (nothing, a number, the last number again, one of the levels of the code, or a
 text beside a number) and, where the symbol says so, a number.
 """
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError
@@ -42,11 +43,11 @@ Chance does not count: that two numbers are the same, of any two of the data, tw
 MOSTLY = 0.95
 """Share of the numbers of a code that few common ones have to cover to be levels."""
 
-MOST_CHARTED = 128
-"""Codes of which the decoder is told all that it has written so far."""
+MOST_CHARTED = 64
+"""Codes of which it is stated how often they come, and told what has been written so far."""
 
-MOST_LENGTHS = 64
-"""Classes of numbers of events."""
+MOST_LENGTHS, MOST_COUNTS = 64, 16
+"""Classes of numbers of events, of all codes and of one."""
 
 FARTHEST, NO_SCORE = 4.0, 99.0
 """Normal scores are kept within this distance of 0; and what stands for none, to a network."""
@@ -107,7 +108,7 @@ class Grammar:
     repeats : (V,) bool
         Whether a code may occur more than once at a time.
     charted : (C,) int64
-        The most frequent codes.
+        The most frequent codes; how often each comes is said by a word after those of the prefix.
     prefix : list of str or tuple
         Names of the words before the events: :data:`START` and its like, ``("static", name)``,
         ``("label", name)``.
@@ -124,11 +125,9 @@ class Grammar:
     text : (n_symbols,) int64
         Id of that text, -1 for none.
     level_score : (n_symbols,) float64
-        Normal score of the number that a level of an event's code stands for, NaN for none.
-    lengths : (L,) float64
-        Typical number of events of each class of lengths.
-    shortest, longest : (L,) int64
-        Least and largest number of events of each class.
+        Normal score of the number that a level stands for, NaN for none.
+    least, most : (n_symbols,) int64
+        From how many to how many events classes of numbers of events stand for; 0 for others.
     length_shares : (L,) float64
         Of the subjects.
     horizon : float
@@ -148,16 +147,20 @@ class Grammar:
     level: NDArray[np.float64]
     text: NDArray[np.int64]
     level_score: NDArray[np.float64]
-    lengths: NDArray[np.float64]
-    shortest: NDArray[np.int64]
-    longest: NDArray[np.int64]
+    least: NDArray[np.int64]
+    most: NDArray[np.int64]
     length_shares: NDArray[np.float64]
     horizon: float
 
     @property
     def n_words(self) -> int:
         """Extended codes: those of events, the end, and the prefix."""
-        return self.n_codes + 1 + len(self.prefix)
+        return self.n_codes + 1 + self.n_prefix
+
+    @property
+    def n_prefix(self) -> int:
+        """Words about the whole history."""
+        return len(self.prefix) + len(self.charted)
 
     def sizes(self) -> dict[str, Any]:
         """Keywords of the decoder that the data decide."""
@@ -170,7 +173,7 @@ class Grammar:
             "offsets": self.offsets.tolist(),
             "kinds": self.kind.tolist(),
             "level_scores": np.nan_to_num(self.level_score, nan=NO_SCORE).tolist(),
-            "n_prefix": len(self.prefix),
+            "n_prefix": self.n_prefix,
             "periods": self.gaps.periods.tolist(),
             "horizon": self.horizon,
         }
@@ -226,11 +229,10 @@ class Grammar:
         for code, group in enumerate(groups):
             table.add_code(code, history.value[group], history.text[group], history.row[group])
         table.add(len(kept), has_nothing=True)  # the end
-        lengths, shortest, longest = _classes_of_lengths(history.lengths)
         whole = history.whole()
         for code, name in enumerate(prefix, len(kept) + 1):
             if name == LENGTH:
-                table.add(code, n_levels=len(lengths))
+                length_shares = table.add_count(code, history.lengths, MOST_LENGTHS)
             elif isinstance(name, tuple):
                 column = columns[name]
                 given = statics if name[0] == "static" else labels
@@ -239,18 +241,15 @@ class Grammar:
                 table.add(code, missing, len(column.levels), column.marginal)
             else:
                 table.add_number(code, whole[name])
-        class_of = np.searchsorted(longest, history.lengths).clip(max=len(longest) - 1)
-        length_shares = np.bincount(class_of, minlength=len(longest)) / B
-        level_score = np.concatenate(table.level_scores)
-        first = int(sum(table.counts[: len(kept) + 1 + prefix.index(LENGTH)]))
-        middle = length_shares.cumsum() - length_shares / 2
-        level_score[first : first + len(longest)] = scores(middle)
         often = np.argsort(-np.bincount(history.code, minlength=len(kept)), kind="stable")
+        charted = np.sort(often[:MOST_CHARTED])
+        for code, count in enumerate(history.counts(charted).T, len(kept) + 1 + len(prefix)):
+            table.add_count(code, count, MOST_COUNTS)
         return cls(
             n_codes=len(kept),
             kept=kept,
             repeats=history.repeats(len(kept)),
-            charted=np.sort(often[:MOST_CHARTED]),
+            charted=charted,
             prefix=prefix,
             columns=columns,
             gaps=(GapClasses if gap == "bins" else LogGaps).fit(history.gap),
@@ -259,10 +258,9 @@ class Grammar:
             kind=np.concatenate(table.kinds).astype(np.int64),
             level=np.concatenate(table.levels),
             text=np.concatenate(table.texts).astype(np.int64),
-            level_score=level_score,
-            lengths=lengths,
-            shortest=shortest,
-            longest=longest,
+            level_score=np.concatenate(table.level_scores),
+            least=np.concatenate(table.least),
+            most=np.concatenate(table.most),
             length_shares=length_shares,
             horizon=horizon,
         )
@@ -274,7 +272,7 @@ class Grammar:
     ) -> Sentences:
         """The sentences of some rows; without labels their words are the first symbol there is."""
         history = Histories.of(events, self.kept)
-        B, P, lengths = len(events), len(self.prefix), history.lengths
+        B, P, lengths = len(events), self.n_prefix, history.lengths
         offsets = np.concatenate([[0], np.cumsum(lengths + P + 1)])
         N = int(offsets[-1])
         first = offsets[:-1]  # of each sentence
@@ -296,9 +294,7 @@ class Grammar:
             word, at = self.n_codes + 1 + k, first + k
             code[at] = word
             if name == LENGTH:
-                symbol[at] = self.offsets[word] + (of := self.length_class(lengths))
-                high[at] = self.length_shares.cumsum()[of]
-                low[at] = high[at] - self.length_shares[of]
+                self._read_count(word, at, lengths, symbol, low, high)
                 continue
             if isinstance(name, tuple):
                 column = self.columns[name]
@@ -310,6 +306,10 @@ class Grammar:
             else:
                 level, number = self._level_of(word, whole[name]), whole[name]
             self._read_whole(word, at, level, number, symbol, low, high)
+        for k, count in enumerate(history.counts(self.charted).T, len(self.prefix)):
+            word, at = self.n_codes + 1 + k, first + k
+            code[at] = word
+            self._read_count(word, at, count, symbol, low, high)
         position = np.arange(N) - np.repeat(first, np.diff(offsets)) - P + 1  # events so far
         total = np.repeat(lengths.clip(min=1), np.diff(offsets))
         left = (1 - position / total).clip(0, 1).astype(np.float32)
@@ -337,15 +337,29 @@ class Grammar:
         """How often each symbol of each prefix word comes, by the place of the word."""
         first = sentences.offsets[:-1]
         told = {}
-        for k in range(len(self.prefix)):
+        for k in range(self.n_prefix):
             low, high = self.offsets[self.n_codes + 1 + k :][:2]
             count = np.bincount(sentences.symbol[first + k] - low, minlength=high - low)
             told[k] = (count / len(first)).astype(np.float32)
         return told
 
-    def length_class(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Class of each number of events."""
-        return np.searchsorted(self.longest, lengths).clip(max=len(self.longest) - 1)
+    def class_of(self, word: int, count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Symbols that say how many events (n,) there are."""
+        first, last = self.offsets[word : word + 2]
+        return first + np.searchsorted(self.most[first:last], count).clip(max=last - first - 1)
+
+    def _read_count(
+        self,
+        word: int,
+        at: NDArray[np.int64],
+        count: NDArray[np.int64],
+        symbol: NDArray[np.int64],
+        low: NDArray[np.float32],
+        high: NDArray[np.float32],
+    ) -> None:
+        """How many events there are in all rows."""
+        symbol[at] = self.class_of(word, count)
+        low[at] = high[at] = ndtr(self.level_score[symbol[at]])
 
     def _level_of(self, word: int, number: NDArray[np.float64]) -> NDArray[np.int64]:
         """Which of the levels of a code each number is, -1 for none of them."""
@@ -571,6 +585,12 @@ class Histories:
         """What prefix words say, by their names."""
         return {START: self.start, WINDOW: self.window, FIRST: self.first, SPAN: self.span}
 
+    def counts(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, C) how often some codes come."""
+        V = max(int(codes.max(initial=-1)), int(self.code.max(initial=-1))) + 1
+        cell = self.row * V + self.code
+        return np.bincount(cell, minlength=len(self.lengths) * V).reshape(-1, V)[:, codes]
+
     def repeats(self, n_codes: int) -> NDArray[np.bool_]:
         """Which codes occur more than once at a time."""
         same = (np.diff(self.row) == 0) & (np.diff(self.code) == 0) & (self.gap[1:] == 0)
@@ -587,6 +607,8 @@ class _Symbols:
         self.levels: list[NDArray] = []
         self.texts: list[NDArray] = []
         self.level_scores: list[NDArray] = []
+        self.least: list[NDArray] = []
+        self.most: list[NDArray] = []
         self.marginals: dict[int, Marginal] = {}
 
     def add_code(
@@ -642,6 +664,16 @@ class _Symbols:
         if len(different):
             self.levels[-1][-len(different) :] = different
 
+    def add_count(self, code: int, count: NDArray[np.int64], most: int) -> NDArray[np.float64]:
+        """A word that says how many events there are; the shares of the classes."""
+        least, largest = _classes(count, most)
+        self.add(code, n_levels=len(least))
+        self.least[-1], self.most[-1] = least, largest
+        of = np.searchsorted(largest, count)
+        share = np.bincount(of, minlength=len(least)) / len(count)
+        self.level_scores[-1] = scores(share.cumsum() - share / 2)
+        return share
+
     def add(
         self,
         code: int,
@@ -661,6 +693,8 @@ class _Symbols:
         self.levels.append(np.full(len(kinds), np.nan))
         self.texts.append(np.full(len(kinds), -1))
         self.level_scores.append(np.full(len(kinds), np.nan))
+        self.least.append(np.zeros(len(kinds), np.int64))
+        self.most.append(np.zeros(len(kinds), np.int64))
         if marginal is not None:
             self.marginals[code] = marginal
 
@@ -680,22 +714,16 @@ def _again(value: NDArray, row: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(same)
 
 
-def _classes_of_lengths(
-    lengths: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of events that stand for all of them, and what each stands for, from and to."""
-    different = np.unique(lengths)
-    if len(different) <= MOST_LENGTHS:
-        return different.astype(np.float64), different, different
-    share = (np.arange(MOST_LENGTHS) + 0.5) / MOST_LENGTHS
-    typical = np.unique(np.quantile(lengths, share, method="nearest")).astype(np.int64)
+def _classes(count: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Least and largest of the numbers that stand together: about as many rows for each."""
+    different = np.unique(count)
+    if len(different) <= most:
+        return different, different
+    share = (np.arange(most) + 0.5) / most
+    typical = np.unique(np.quantile(count, share, method="nearest"))
     of = np.searchsorted((typical[1:] + typical[:-1]) / 2, different)
     own = [different[of == k] for k in range(len(typical))]
-    return (
-        typical.astype(np.float64),
-        np.array([some[0] for some in own]),
-        np.array([some[-1] for some in own]),
-    )
+    return np.array([some[0] for some in own]), np.array([some[-1] for some in own])
 
 
 def _last_of_same(

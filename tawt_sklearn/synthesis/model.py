@@ -17,6 +17,7 @@ from tawt_sklearn.synthesis.data import SentenceBatch, SynthesisBatch, drawn_sco
 from tawt_sklearn.synthesis.decoder import (
     Decoder,
     Memory,
+    Plan,
     Words,
     log_normal_mixture,
     segment_log_softmax,
@@ -26,6 +27,9 @@ from tawt_sklearn.synthesis.grammar import BOTH, NUMBER
 
 WHOLE = 4.0
 """What a word about the whole history counts in training: there are few of them."""
+
+COUNT = 2.0
+"""What a word counts that says how often a code comes."""
 
 LABEL = 0.125
 """What a label counts at least, in words of its sentence.
@@ -133,11 +137,14 @@ class SequenceModel(nn.Module):
         z = posterior.draw() if self.training else posterior.mean
         words = batch.words
         n_words = words.filled.sum()
+        whole = self.decoder.tracks.after(
+            words, words.filled, self.decoder.symbols.numeric(words.symbol)
+        )
         if self.training:
             shown, weight, start = self.stretches(words)
         else:
             shown, weight, start = words, None, None
-        told = self.log_likelihood(shown, z, weight, start)
+        told = self.log_likelihood(shown, z, weight, start, whole.count)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
         if self.training:
@@ -145,7 +152,7 @@ class SequenceModel(nn.Module):
             beta = min(1.0, float(self.n_steps) / max(self.warmup_steps, 1))
         parts = {name: -part.sum() / n_words for name, part in told.items()}
         parts["divergence"] = beta * divergence * len(words.code) / n_words
-        properties = self.property_loss(words, z)
+        properties = self.property_loss(whole, z)
         parts["properties"] = PROPERTIES * properties * len(words.code) / n_words
         return parts
 
@@ -167,7 +174,9 @@ class SequenceModel(nn.Module):
         length = words.filled.sum(1) - P
         whole = torch.full_like(weight[:, :P], WHOLE)
         labels = (LABEL * length).clamp(min=WHOLE).unsqueeze(1)
-        whole[:, P - self.n_labels :] = labels.to(whole.dtype)
+        n_named = P - self.decoder.tracks.n_codes
+        whole[:, n_named - self.n_labels : n_named] = labels.to(whole.dtype)
+        whole[:, n_named:] = COUNT
         weight[:, :P] = whole
         if int(length.max()) <= W:
             return words, weight, None
@@ -195,6 +204,7 @@ class SequenceModel(nn.Module):
         z: Tensor,
         weight: Tensor | None = None,
         start: Chart | None = None,
+        count: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Log-probabilities of the words of each row (B,), in parts; of numbers log-densities of
         their normal scores.
@@ -205,11 +215,14 @@ class SequenceModel(nn.Module):
             What each word counts.
         start : Chart, optional
             What was known before the first event.
+        count : (B, C), optional
+            How often each code comes in all, where these are not all words.
         """
         decoder, P = self.decoder, self.decoder.n_prefix
         B = len(words.code)
-        state, row, place, chart = self.states(words, z, start)
-        plan = decoder.plan(z)
+        count = decoder.counts(words_of(words)) if count is None else count
+        plan = decoder.plan(z, count)
+        state, row, place, chart = self.states(words, z, plan, start)
         at = row, place
         code, gap, symbol = words.code[at], words.gap[at], words.symbol[at]
         counts = state.new_ones(len(row)) if weight is None else weight[at]
@@ -222,7 +235,7 @@ class SequenceModel(nn.Module):
         event = ((place >= P) & (code < decoder.n_codes)).nonzero().squeeze(1)
         state_e, gap_e = state[event], gap[event]
         before = row[event], place[event] - 1
-        last = Words(*(getattr(words, name)[before] for name in Words._fields))
+        last = Words(*(part[before] for part in words_of(words)))
         about_gap = decoder.about_gap(state_e, last)
         likely = -F.cross_entropy(decoder.gap_scores(about_gap), gap_e, reduction="none")
         if decoder.gap_sizes:
@@ -249,7 +262,7 @@ class SequenceModel(nn.Module):
         return parts
 
     def states(
-        self, words: SentenceBatch, z: Tensor, start: Chart | None
+        self, words: SentenceBatch, z: Tensor, plan: Plan, start: Chart | None
     ) -> tuple[Tensor, Tensor, Tensor, Chart]:
         """States (N, D) that the words are chosen from, with their rows and places (N,), and what
         is known before each.
@@ -257,7 +270,7 @@ class SequenceModel(nn.Module):
         Sentences of like length go together, so that little is padding.
         """
         decoder = self.decoder
-        shown = Words(*(getattr(words, name) for name in Words._fields))
+        shown = words_of(words)
         length = words.filled.sum(1)
         order = length.argsort()
         told = []
@@ -269,19 +282,23 @@ class SequenceModel(nn.Module):
                 hidden = torch.rand(some.code.shape, device=z.device) < self.word_dropout
                 hidden[:, : decoder.n_prefix] = False
             chart = decoder.chart(some, None if start is None else start.at(rows), hidden)
-            states = decoder(some, z[rows], chart, hidden)
+            states = decoder(some, z[rows], plan.at(rows), chart, hidden)
             row, place = words.filled[rows, :T].nonzero().unbind(1)
             told.append((states[row, place], rows[row], place, *chart.at(row, place)))
         state, row, place, *known = (torch.cat(part) for part in zip(*told, strict=True))
         return state, row, place, Chart(*known)
 
-    def property_loss(self, words: SentenceBatch, z: Tensor) -> Tensor:
+    def property_loss(self, whole: Chart, z: Tensor) -> Tensor:
         """How well the latent tells how often codes occur, and the mean of their numbers."""
-        tracks, plan = self.decoder.tracks, self.decoder.plan(z)
-        known = tracks.after(words, words.filled, self.decoder.symbols.numeric(words.symbol))
-        counts = (plan.count - known.count.log1p()).square().mean()
-        wrong = plan.mean - known.total / known.number.clamp(min=1)
-        return counts + (wrong.square() * (known.number > 0)).mean()
+        count, mean = self.decoder.foretold(z).chunk(2, dim=-1)
+        counts = (count - whole.count.log1p()).square().mean()
+        wrong = mean - whole.total / whole.number.clamp(min=1)
+        return counts + (wrong.square() * (whole.number > 0)).mean()
+
+
+def words_of(sentences: SentenceBatch) -> Words:
+    """As the decoder reads them."""
+    return Words(*(getattr(sentences, name) for name in Words._fields))
 
 
 def remembered(words: SentenceBatch, at: tuple[Tensor, Tensor], no_symbol: int) -> Memory:

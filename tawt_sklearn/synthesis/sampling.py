@@ -162,9 +162,10 @@ class Writer:
         self.device = decoder.begin.device
         gaps = grammar.gaps
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
-        self.longest = torch.from_numpy(grammar.longest).to(self.device)
-        lengths = np.stack([grammar.shortest, grammar.longest + 1])
-        self.lengths = torch.from_numpy(lengths).to(self.device)
+        self.least = torch.from_numpy(grammar.least).to(self.device)
+        self.most = torch.from_numpy(grammar.most).to(self.device)
+        ends = grammar.offsets[grammar.n_codes + 2 + len(grammar.prefix) :] - 1
+        self.usual = 1.0 + self.most[torch.from_numpy(ends).to(self.device)].double()
 
     @torch.inference_mode()
     def write(
@@ -190,15 +191,15 @@ class Writer:
             Whether rows may be chosen by their length where nothing is given, so that lengths come
             as often as in the data; else rows are in the order of the latents.
         """
-        decoder, V = self.decoder, self.decoder.n_codes
+        decoder = self.decoder
         latent, (symbol, score) = self._begin(z, n, given, in_strata=in_strata)  # (n, P)
         rows = self._read_prefix(latent, symbol, score)
         span = rows.span.cpu().numpy()
         told: list[tuple[Tensor, ...]] = []
-        for step in range(int(self.grammar.longest.max())):
-            # After the last code in order there is none left at the same time.
-            full = (rows.last.code == V - 1) & ~decoder.repeats[V - 1]
-            alive = step < rows.total
+        for step in range(int(rows.total.max()) if n else 0):
+            later, at_same = decoder.allowed(rows.last, rows.chart, rows.plan)
+            full = ~at_same.any(1)  # nothing is left at the same time
+            alive = (step < rows.total) & later.any(1)
             if decoder.n_gaps == 1:
                 alive &= ~full
                 rows.total[full] = step
@@ -315,69 +316,66 @@ class Writer:
         none is and ``in_strata`` says so, rows are drawn in strata of length.  ``chances`` is told
         how likely each symbol of each word was, on average.
         """
-        P = self.decoder.n_prefix
+        decoder, P, N = self.decoder, self.decoder.n_prefix, len(self.grammar.prefix)
         R = N_CANDIDATES if given else N_STRATA if in_strata else 1
-        latent = z(n * R)
-        cache = self.decoder.cache()
-        to_latent = self.decoder.latent(latent)
-        none = to_latent.new_zeros(n * R)
-        chart, plan = self.decoder.tracks.empty(n * R, none), self.decoder.plan(latent)
-        added = to_latent + self.decoder.read(chart, plan, none)
-        state = self.decoder.step(self.decoder.begin + added, cache)
-        weight = torch.zeros_like(none)
-        symbols: list[Tensor] = []
-        scores: list[Tensor] = []
-        zero = torch.zeros(n * R, dtype=torch.int64, device=self.device)
+        latent, cache = z(n * R), decoder.cache()
+        state = decoder.step(decoder.begin + decoder.latent(latent), cache)
+        weight = torch.zeros_like(state[:, 0])
+        symbol = torch.zeros(n * R, P, dtype=torch.int64, device=self.device)
+        score = state.new_zeros(n * R, P)
         for k in range(P):
-            code = zero + self.decoder.n_codes + 1 + k
-            nothing = zero + self.decoder.symbols.number
-            memory = Memory(nothing, none, zero > 0, none, none, none, none)
-            context = self.decoder.context(code, none, memory, chart, plan)
-            about = self.decoder.about(state, zero, context)
+            if k == N and R > 1:  # how often codes come is drawn for the chosen ones alone
+                if given:
+                    best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
+                else:
+                    best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
+                latent, symbol, score = latent[best], symbol[best], score[best]
+                state, weight = state[best], weight[best]
+                cache.keep(best)
+            nothing = torch.zeros_like(weight)
+            code = torch.full_like(symbol[:, 0], decoder.n_codes + 1 + k)
+            context = self._prefix_context(code, latent)
+            about = decoder.about(state, torch.zeros_like(code), context)
             table, first = self._symbols(about, context)
-            if self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
-                missing = self.decoder.symbols.kind[first[0]] == NOTHING
-                has_events = (
-                    self.longest[symbols[0] - self.decoder.symbols.offsets[code[0] - k]] > 0
-                )
+            if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
+                missing = decoder.symbols.kind[first[0]] == NOTHING
+                has_events = self.most[symbol[:, self.grammar.prefix.index(LENGTH)]] > 0
                 table[:, 0] = table[:, 0].masked_fill(has_events & missing, IMPOSSIBLE)
-            symbol = first + self._draw(table)
+            drawn, number = first + self._draw(table), self._number(about, context)
             if chances is not None:
                 chances.append(table.exp().mean(0))
-            score = self._number(about, context)
             if k in given:
-                asked, number = (x.repeat_interleave(R) for x in given[k])
+                asked, wanted = (x.repeat_interleave(R) for x in given[k])
                 forced = asked >= 0
-                symbol = torch.where(forced, asked, symbol)
-                score = torch.where(forced, number.to(score.dtype), score)
-                likely = table.gather(1, (symbol - first).unsqueeze(1)).squeeze(1)
-                numeric = self.decoder.symbols.kind[symbol] == NUMBER
-                normals = self.decoder.normals(about, context)
-                likely = likely + torch.where(numeric, log_normal_mixture(score, normals), 0.0)
+                drawn = torch.where(forced, asked, drawn)
+                number = torch.where(forced, wanted.to(number.dtype), number)
+                likely = table.gather(1, (drawn - first).unsqueeze(1)).squeeze(1)
+                numeric = decoder.symbols.kind[drawn] == NUMBER
+                normals = decoder.normals(about, context)
+                likely = likely + torch.where(numeric, log_normal_mixture(number, normals), 0.0)
                 weight = weight + torch.where(forced, likely, 0.0)
-            score = torch.where(self.decoder.symbols.kind[symbol] == NUMBER, score, 0.0)
-            level = self.decoder.symbols.level_score[symbol].to(score.dtype)
-            score = torch.where(level.isnan(), score, level)
-            symbols.append(symbol)
-            scores.append(score)
+            number = torch.where(decoder.symbols.kind[drawn] == NUMBER, number, nothing)
+            level = decoder.symbols.level_score[drawn].to(number.dtype)
+            symbol[:, k], score[:, k] = drawn, torch.where(level.isnan(), number, level)
             if k + 1 < P:
-                words = prefix_words(code, symbol, score)
-                state = self.decoder.step(self.decoder.embed(words) + added, cache)
-        symbol, score = torch.stack(symbols, 1), torch.stack(scores, 1)
-        if R == N_STRATA:
-            best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
-            latent, symbol, score = latent[best], symbol[best], score[best]
-        elif R > 1:
-            best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
-            latent, symbol, score = latent[best], symbol[best], score[best]
+                words = prefix_words(code, symbol[:, k], score[:, k])
+                state = decoder.step(decoder.embed(words) + decoder.latent(latent), cache)
         return latent, (symbol, score)
+
+    def _prefix_context(self, code: Tensor, latent: Tensor) -> Context:
+        """Of words about the whole history, of which nothing comes before its events."""
+        decoder, none = self.decoder, torch.zeros_like(latent[:, 0])
+        nothing = torch.full_like(code, decoder.symbols.number)
+        memory = Memory(nothing, none, none > 0, none, none, none, none)
+        chart = decoder.tracks.empty(len(code), none)
+        return decoder.context(code, none, memory, chart, decoder.plan(latent, chart.count))
 
     def _in_strata(self, symbol: Tensor, n: int) -> Tensor:
         """Which n of more rows, so that lengths are as frequent as in the data.
 
         With few rows the shares of short and long histories vary less than by chance.
         """
-        of = symbol - symbol.new_tensor(self.grammar.offsets[self._length_word])
+        of = symbol - int(self.grammar.offsets[self._length_word])
         share = torch.from_numpy(self.grammar.length_shares).to(self.device)
         start = torch.rand(1, generator=self.generator, device=self.device, dtype=share.dtype)
         place = (torch.arange(n, device=self.device) + start) / n
@@ -413,25 +411,22 @@ class Writer:
         code = decoder.n_codes + 1 + torch.arange(P, device=self.device).expand(n, P)
         words = prefix_words(code, symbol, score)
         embedded = decoder.embed(words)
-        subject = decoder.subject(embedded).squeeze(1)
-        to_latent = decoder.latent(latent)
-        chart, plan = decoder.tracks.empty(n, score), decoder.plan(latent)
-        added = to_latent + decoder.read(chart, plan, score.new_zeros(n))
+        to_latent, subject = decoder.latent(latent), decoder.subject(embedded).squeeze(1)
+        total, count = self._plan(symbol)
+        chart, plan = decoder.tracks.empty(n, score), decoder.plan(latent, count.to(score.dtype))
         cache = decoder.cache()
-        state = decoder.step(decoder.begin + added, cache)
+        state = decoder.step(decoder.begin + to_latent, cache)
         for k in range(P):
-            more = subject if k == P - 1 else 0.0  # the last word is what the first event is after
-            state = decoder.step(embedded[:, k] + added + more, cache)
-        first = int(self.grammar.offsets[self._length_word])
-        of = symbol[:, self.grammar.prefix.index(LENGTH)] - first
-        low, high = self.lengths[:, of].double()
-        share = torch.rand(n, generator=self.generator, device=self.device, dtype=low.dtype)
+            more = 0.0
+            if k == P - 1:  # the last word is what the first event is after
+                more = subject + decoder.planned(decoder.due(chart, plan))
+            state = decoder.step(embedded[:, k] + to_latent + more, cache)
         return Rows(
             row=torch.arange(n, device=self.device),
             state=state,
             cache=cache,
             added=to_latent + subject,
-            total=(low + share * (high - low)).floor().to(score.dtype),
+            total=total.to(score.dtype),
             span=self._span(symbol, score),
             last=Words(*(part[:, -1] for part in words)),
             time=torch.zeros(n, dtype=torch.float64, device=self.device),
@@ -439,6 +434,28 @@ class Writer:
             chart=chart,
             plan=plan,
         )
+
+    def _plan(self, symbol: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of events (n,), and of those of each code in the chart (n, C).
+
+        Words say them in classes; within these they are such that they make up the whole.
+        """
+        least, most = self.least[symbol].double(), self.most[symbol].double()  # (n, P)
+        n, length = len(symbol), self.grammar.prefix.index(LENGTH)
+        share = torch.rand(n, generator=self.generator, device=self.device, dtype=least.dtype)
+        low, high = least[:, length], most[:, length]
+        total = (low + share * (high + 1 - low)).floor()
+        N = len(self.grammar.prefix)
+        low, high = least[:, N:], most[:, N:]
+        room = (high - low).sum(1)
+        part = ((total - low.sum(1)) / room.clamp(min=1)).clamp(0, 1).unsqueeze(1)
+        share = torch.rand(low.shape, generator=self.generator, device=self.device, dtype=low.dtype)
+        count = torch.minimum((low + part * (high - low) + share).floor(), high)
+        # Words about single codes do not know exactly what the others have said.
+        too_many = total < count.sum(1)
+        off = total != count.sum(1) if self.decoder.n_codes == count.shape[1] else too_many
+        usual = torch.where(count.sum(1, keepdim=True) > 0, count, self.usual)
+        return total, torch.where(off.unsqueeze(1), shared_out(total, usual), count)
 
     def _draw(self, scores: Tensor) -> Tensor:
         """One of the columns of each row (N, K), by its score: the Gumbel trick."""
@@ -483,6 +500,14 @@ class Writer:
         which = self._draw(weight).unsqueeze(1)
         noise = torch.empty_like(mean[:, 0]).normal_(generator=self.generator)
         return mean.gather(1, which).squeeze(1) + noise * spread.gather(1, which).squeeze(1)
+
+
+def shared_out(total: Tensor, weight: Tensor) -> Tensor:
+    """Whole numbers (n, C) in proportion to weights (n, C), that sum to totals (n,)."""
+    wanted = weight * (total / weight.sum(1)).unsqueeze(1)
+    least = wanted.floor()
+    rank = (wanted - least).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return least + (rank < (total - least.sum(1)).round().unsqueeze(1))
 
 
 def prefix_words(code: Tensor, symbol: Tensor, score: Tensor) -> Words:

@@ -11,8 +11,9 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
-from tawt_sklearn.synthesis.data import SentenceBatch
+from tawt_sklearn.synthesis import grammar as grammar_module
 from tawt_sklearn.synthesis.chart import Chart
+from tawt_sklearn.synthesis.data import SentenceBatch
 from tawt_sklearn.synthesis.decoder import (
     IMPOSSIBLE,
     Context,
@@ -24,10 +25,10 @@ from tawt_sklearn.synthesis.decoder import (
     segment_log_softmax,
 )
 from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER, REPEAT
-from tawt_sklearn.synthesis.model import WHOLE, Posterior
+from tawt_sklearn.synthesis.model import COUNT, WHOLE, Posterior
 from tawt_sklearn.synthesis.sampling import Writer, prefix_words
 
-from .subjects import QUICK, simple
+from .subjects import QUICK, frame_of, simple
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 
@@ -76,8 +77,9 @@ def assert_states_step_by_step(rows, decoder, words: SentenceBatch, expected) ->
 
 
 def some_plan(decoder, n: int) -> Plan:
-    """What n latents tell."""
-    return decoder.plan(torch.randn(n, decoder.latent.in_features, dtype=torch.float64))
+    """What n latents tell, with enough to come of every code."""
+    z = torch.randn(n, decoder.latent.in_features, dtype=torch.float64)
+    return decoder.plan(z, 3 + torch.zeros(n, decoder.tracks.n_codes, dtype=torch.float64))
 
 
 def some_context(decoder, code: torch.Tensor) -> Context:
@@ -94,17 +96,18 @@ def some_context(decoder, code: torch.Tensor) -> Context:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("place", [2, 8, 13, 15])
+@pytest.mark.parametrize("place", [2, 8, 17, 18, 20])
 def test_a_word_changes_no_state_before_it(model, batch, z, place):
     decoder, words = model.decoder, row_of(batch.words, 0)
-    assert decoder.n_prefix == 13
-    before = decoder(shown(words), z[:1])
+    assert decoder.n_prefix == 18
+    plan = decoder.plan(z[:1], decoder.counts(shown(words)))
+    before = decoder(shown(words), z[:1], plan)
     changed = Words(*(part.clone() for part in shown(words)))
     changed.code[:, place] = 0
     changed.symbol[:, place] = decoder.symbols.offsets[0]
     changed.score[:, place] = 1.5
     changed.since[:, place] = 7.0
-    after = decoder(changed, z[:1])
+    after = decoder(changed, z[:1], plan)
     torch.testing.assert_close(after[:, : place + 1], before[:, : place + 1], **EXACT)
     assert (after[:, place + 1 :] - before[:, place + 1 :]).abs().amax(-1).min() > 1e-6
 
@@ -117,11 +120,10 @@ def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     expected = decoder(shown(words), z)
     prefix = words.symbol[:, :P], words.score[:, :P]
     rows = writer._read_prefix(z, *prefix)
+    # Of so few different numbers of events each is a class of its own.
+    torch.testing.assert_close(rows.plan.count, decoder.counts(shown(words)), **EXACT)
+    torch.testing.assert_close(rows.total, (words.filled.sum(1) - P - 1).double(), **EXACT)
     assert_states_step_by_step(rows, decoder, words, expected)
-    lengths = (words.filled.sum(1) - P - 1).numpy()
-    of = fitted.grammar_.length_class(lengths)
-    assert (fitted.grammar_.shortest[of] <= rows.total.numpy()).all()
-    assert (rows.total.numpy() <= fitted.grammar_.longest[of]).all()
 
 
 # ---- a limited context -------------------------------------------------------------------------
@@ -197,9 +199,11 @@ def test_labels_count_the_more_the_longer_the_history(model, batch):
     assert start is None
     length = (words.filled.sum(1) - P).double()
     assert K > 0
-    assert (weight[:, : P - K] == WHOLE).all()
+    named = P - model.decoder.tracks.n_codes
+    assert (weight[:, : named - K] == WHOLE).all()
+    assert (weight[:, named:P] == COUNT).all()
     expected = (length / 8).clamp(min=WHOLE).unsqueeze(1).expand(-1, K)
-    torch.testing.assert_close(weight[:, P - K : P], expected, **EXACT)
+    torch.testing.assert_close(weight[:, named - K : named], expected, **EXACT)
 
 
 @torch.no_grad()
@@ -244,7 +248,8 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     """Of one row: a loop over its words, with the whole distribution of each choice written out."""
     decoder, P = model.decoder, model.decoder.n_prefix
     states = decoder(shown(words), z)[0]
-    charts, plan = decoder.chart(shown(words)), decoder.plan(z)
+    charts = decoder.chart(shown(words))
+    plan = decoder.plan(z, decoder.counts(shown(words)))
     code, gap = words.code[0].tolist(), words.gap[0].tolist()
     symbol, score, since = words.symbol[0].tolist(), words.score[0].tolist(), words.since[0]
     told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
@@ -268,6 +273,9 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
                 for other in range(grammar.n_codes):
                     if other < before or (other == before and not grammar.repeats[other]):
                         logits[other] = IMPOSSIBLE
+            for other in range(grammar.n_codes):
+                if other not in code[place:]:  # as often as was said already
+                    logits[other] = IMPOSSIBLE
             told["code"] += logits.log_softmax(0)[code[place]]
         of_code = [k for k in range(place) if code[k] == code[place]]
         numbered = [
@@ -337,6 +345,29 @@ def test_codes_at_one_time_come_in_order(fitted, model):
             allowed = code > before or (code == before and grammar.repeats[code])
             assert bool(together[before, code] > IMPOSSIBLE) == allowed
     assert (together[V + 1] > IMPOSSIBLE).all()
+
+
+@torch.no_grad()
+def test_codes_come_as_often_as_was_said(fitted, model):
+    decoder, tracks = model.decoder, model.decoder.tracks
+    C, zero = tracks.n_codes, torch.zeros(1, dtype=torch.int64)
+    chart = tracks.empty(1, decoder.begin)._replace(count=torch.arange(C).double()[None])
+    plan = some_plan(decoder, 1)  # three of each
+    state = torch.randn(1, decoder.begin.shape[0]).double()
+    last = prefix_words(zero + decoder.n_codes + 1, zero, zero.double())
+    scores = decoder.code_scores(state, zero + 1, zero.double(), last, chart, plan)[0]
+    assert ((scores > IMPOSSIBLE) == (torch.arange(C) < 3)).all()
+    assert not decoder.allowed(last, chart, plan)[0][0, 3:].any()
+
+
+def test_codes_without_a_line_come_where_others_leave_room():
+    X = frame_of(*[[(float(k), code, 1.0) for k, code in enumerate("aaab")]] * 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammar_module, "MOST_CHARTED", 1)
+        synthesizer = SequenceSynthesizer(**QUICK).fit(X)
+    assert synthesizer.grammar_.charted.tolist() == [0]
+    for history in synthesizer.sample(20, random_state=0)["events"]:
+        assert sorted(history.code) == list("aaab")
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ def learned(X, y=None, **parameters) -> SequenceSynthesizer:
 def written_again(synthesizer: SequenceSynthesizer, X, y=None):
     """X as words, and the words as X."""
     words = synthesizer._data(X, y).sentences
-    P = len(synthesizer.grammar_.prefix)
+    P = synthesizer.grammar_.n_prefix
     first = words.offsets[:-1]
     place = np.arange(words.offsets[-1]) - np.repeat(first, np.diff(words.offsets))
     is_event = (place >= P) & (words.code != synthesizer.grammar_.end)
@@ -300,7 +300,7 @@ def test_which_codes_repeat():
 def test_how_much_is_left(cohort):
     X, y = cohort
     synthesizer = learned(X, y)
-    words, P = synthesizer._data(X, y).sentences, len(synthesizer.grammar_.prefix)
+    words, P = synthesizer._data(X, y).sentences, synthesizer.grammar_.n_prefix
     for row, n in enumerate(np.diff(X.events.array.offsets)):
         left = words.left[words.offsets[row] : words.offsets[row + 1]]
         assert (left[:P] == 1).all()
@@ -312,12 +312,26 @@ def test_lengths_of_many_kinds_are_put_together():
     X = frame_of(*[[(k, "a", None) for k in range(n)] for n in rng.integers(1, 150, 200)])
     grammar = learned(X).grammar_
     lengths = np.diff(X.events.array.offsets)
-    of = grammar.length_class(lengths)
-    assert len(grammar.lengths) <= 64
-    nearest = np.abs(lengths[:, None] - grammar.lengths).min(1)
-    np.testing.assert_allclose(np.abs(grammar.lengths[of] - lengths), nearest)
-    word = grammar.word(LENGTH)
-    assert np.diff(grammar.offsets)[word] == len(grammar.lengths)
+    for word, most in ((grammar.word(LENGTH), 64), (grammar.n_words - 1, 16)):
+        first, last = grammar.offsets[word : word + 2]
+        assert 0.9 * most < last - first <= most
+        symbol = grammar.class_of(word, lengths)
+        assert (grammar.least[symbol] <= lengths).all()
+        assert (lengths <= grammar.most[symbol]).all()
+        assert (np.diff(grammar.level_score[first:last]) > 0).all()
+
+
+def test_how_often_each_code_comes_is_said(cohort):
+    X, y = cohort
+    synthesizer = learned(X, y)
+    grammar, words = synthesizer.grammar_, synthesizer._data(X, y).sentences
+    names = X.events.array.codes[grammar.kept][grammar.charted]
+    for row, events in enumerate(events_of(X)):
+        at = words.offsets[row] + len(grammar.prefix) + np.arange(len(names))
+        assert (words.code[at] == grammar.n_codes + 1 + len(grammar.prefix) + np.arange(5)).all()
+        count = [sum(event[1] == name for event in events) for name in names]
+        assert grammar.least[words.symbol[at]].tolist() == count
+        assert grammar.most[words.symbol[at]].tolist() == count
 
 
 def test_symbols_of_each_word(cohort):

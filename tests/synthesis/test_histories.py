@@ -35,24 +35,26 @@ def test_many_different_lengths_are_put_into_classes():
     lengths = rng.permutation(np.arange(1, 201))
     X = frame_of(*[[(float(t), "a", 1.0) for t in range(n)] for n in lengths])
     grammar = fit(X).grammar_
-    assert len(grammar.lengths) == MOST_LENGTHS
-    assert (grammar.shortest <= grammar.lengths).all()
-    assert (grammar.lengths <= grammar.longest).all()
-    np.testing.assert_array_equal(grammar.shortest[1:], grammar.longest[:-1] + 1)
+    first, last = grammar.offsets[grammar.word(LENGTH) :][:2]
+    assert last - first == MOST_LENGTHS
+    least, most = grammar.least[first:last], grammar.most[first:last]
+    assert (least <= most).all()
+    np.testing.assert_array_equal(least[1:], most[:-1] + 1)
     assert grammar.length_shares.sum() == pytest.approx(1)
-    of = grammar.length_class(lengths)
-    inside = (grammar.shortest[of] <= lengths) & (lengths <= grammar.longest[of])
-    outside = (lengths < grammar.shortest[0]) | (lengths > grammar.longest[-1])
-    assert (inside | outside).all()
+
+
+def test_classes_hold_what_there_was():
+    X = frame_of(*[[(float(t), "a", 1.0) for t in range(n)] for n in [0] * 10 + [100, 130] * 90])
+    drawn = fit(X).sample(300, random_state=0)["events"].array
+    assert set(np.diff(drawn.offsets)) <= {0, 100, 130}
 
 
 def test_what_is_written_is_as_long_as_it_said(fitted, X, y):
     words = fitted._data(X, y).sentences
     grammar = fitted.grammar_
-    lengths = np.diff(words.offsets) - len(grammar.prefix) - 1
+    lengths = np.diff(words.offsets) - grammar.n_prefix - 1
     symbol = words.symbol[words.offsets[:-1] + grammar.prefix.index(LENGTH)]
-    of = symbol - grammar.offsets[grammar.word(LENGTH)]
-    np.testing.assert_array_equal(of, grammar.length_class(lengths))
+    np.testing.assert_array_equal(symbol, grammar.class_of(grammar.word(LENGTH), lengths))
 
 
 def test_codes_that_can_only_come_once_end_the_history_early():

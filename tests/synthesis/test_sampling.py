@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from tawt_sklearn import TripletSequencer
-from tawt_sklearn.synthesis import SequenceSynthesizer
+from tawt_sklearn.synthesis import SequenceSynthesizer, sampling
 
 from .subjects import QUICK, events_of, frame_of, rich, simple
 
@@ -27,6 +27,12 @@ def fit(X, y=None, **parameters) -> SequenceSynthesizer:
 
 
 # ---- random numbers ----------------------------------------------------------------------------
+
+
+def test_whole_numbers_in_proportion():
+    total, weight = torch.tensor([0.0, 7.0, 10.0]), torch.tensor([[1, 2, 4], [0, 1, 1], [3, 0, 7]])
+    told = sampling.shared_out(total.double(), weight.double())
+    assert told.tolist() == [[0, 0, 0], [0, 4, 3], [3, 0, 7]]
 
 
 def test_the_same_random_state_gives_the_same_subjects(fitted):
