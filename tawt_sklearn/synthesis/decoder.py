@@ -10,15 +10,23 @@ scores.  See Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, for z, a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tawt_sklearn.nn.backbone import RowDropout
+from tawt_sklearn.synthesis.causal import Cache, CausalBlock
 from tawt_sklearn.synthesis.chart import Chart, Tracks
-from tawt_sklearn.synthesis.grammar import BOTH, LEVEL, NO_SCORE, NUMBER, REPEAT
+from tawt_sklearn.synthesis.mixtures import (
+    FARTHEST_KNOT,
+    N_KNOTS,
+    SMALLEST_SPREAD,
+    as_normals,
+    hats,
+    log_normal_mixture,
+)
+from tawt_sklearn.synthesis.symbols import LEVEL, REPEAT
+from tawt_sklearn.synthesis.words import Context, Memory, Plan, Symbols, Words
 
 N_NORMALS = 5
 """Of the mixture that a number comes from."""
@@ -44,205 +52,7 @@ N_ANCHORS = 3
 N_CURVES = 3
 """Of the last number, of the mean of the earlier ones, and of the difference of the two."""
 
-N_KNOTS, FARTHEST_KNOT = 8, 2.1
-"""Of the curves that say what follows a number, by its normal score."""
-
 N_WAVES = 8
-SMALLEST_SPREAD = 0.02
-
-
-class Words(NamedTuple):
-    """Words as the decoder reads them; all (B, T), or (B,) of one step."""
-
-    code: Tensor
-    gap: Tensor
-    symbol: Tensor
-    score: Tensor  # 0 where there is no number
-    step: Tensor  # how far that is from the last one, 0 where there is none
-    since: Tensor
-    interval: Tensor
-    wait: Tensor
-    until: Tensor
-    left: Tensor
-    rest: Tensor
-
-
-class Memory(NamedTuple):
-    """What is remembered of the code that a word is about."""
-
-    symbol: Tensor  # the last symbol, n_symbols for none
-    score: Tensor  # the last number, 0 for none
-    has_score: Tensor
-    since: Tensor  # time since the last word of the code, 0 for none
-    mean: Tensor  # of all numbers before, 0 for none
-    number: Tensor  # how many there were
-    trend: Tensor  # how far from their mean they point by now
-
-
-class Context(NamedTuple):
-    """What is known of N words before their values are chosen."""
-
-    code: Tensor  # (N,)
-    memory: Memory  # (N,)
-    chart: Chart  # (N, ...)
-    others: Tensor  # (N, 3 C), Tracks.together at the time of the word
-    plan: Tensor  # (N, C), the mean number of each code that the latent tells
-
-    def at(self, some: Tensor) -> Context:
-        """Only some words."""
-        return Context(
-            self.code[some],
-            Memory(*(part[some] for part in self.memory)),
-            self.chart.at(some),
-            self.others[some],
-            self.plan[some],
-        )
-
-
-class Plan(NamedTuple):
-    """What is to come of the codes in the chart, (B, C) each."""
-
-    count: Tensor  # how often, as the words about the whole history say
-    mean: Tensor  # of the scores of their numbers, as the latent tells
-
-    def at(self, row: Tensor) -> Plan:
-        """Of some rows."""
-        return Plan(self.count[row], self.mean[row])
-
-
-class Symbols(nn.Module):
-    """Which symbols each extended code has.
-
-    Parameters
-    ----------
-    offsets : sequence of int, (n_words + 1,)
-        First symbol of each code.
-    kind : sequence of int, (n_symbols,)
-    level_score : sequence of float, (n_symbols,)
-        Normal scores of levels that are numbers, :data:`NO_SCORE` of all others.
-    """
-
-    offsets: Tensor
-    kind: Tensor
-    level_score: Tensor
-
-    def __init__(self, offsets: list[int], kind: list[int], level_score: list[float]) -> None:
-        super().__init__()
-        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
-        self.register_buffer("kind", torch.tensor(kind), persistent=False)
-        scores = torch.tensor(level_score, dtype=torch.float32)
-        scores = scores.masked_fill(scores == NO_SCORE, torch.nan)
-        self.register_buffer("level_score", scores, persistent=False)
-
-    @property
-    def number(self) -> int:
-        return len(self.kind)
-
-    def numeric(self, symbol: Tensor) -> Tensor:
-        """Which symbols come with a number."""
-        kind = self.kind[symbol]
-        ordered = ~self.level_score[symbol].isnan()
-        return (kind == NUMBER) | (kind == REPEAT) | (kind == BOTH) | ordered
-
-    def of(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Symbols of codes (N,), one after the other, and which of the N each belongs to."""
-        first, count = self.offsets[code], self.offsets[code + 1] - self.offsets[code]
-        owner = torch.arange(len(code), device=code.device).repeat_interleave(count)
-        begin = count.cumsum(0) - count
-        symbol = torch.arange(len(owner), device=code.device) - begin[owner] + first[owner]
-        return symbol, owner
-
-
-class CausalBlock(nn.Module):
-    """Pre-norm transformer block in which a word sees those before it."""
-
-    def __init__(self, d_model: int, n_heads: int, d_feedforward: int, dropout: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.norm_attention = nn.LayerNorm(d_model)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
-        self.norm_feedforward = nn.LayerNorm(d_model)
-        self.feedforward = nn.Sequential(
-            nn.Linear(d_model, d_feedforward), nn.GELU(), nn.Linear(d_feedforward, d_model)
-        )
-        self.dropout = RowDropout(dropout)
-
-    def heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, D) -> queries, keys and values (B, H, T, d)."""
-        B, T, D = x.shape
-        qkv = self.qkv(self.norm_attention(x)).view(B, T, 3, self.n_heads, D // self.n_heads)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def forward(self, x: Tensor, first: int, window: int) -> Tensor:
-        """(B, T, D) -> the same; each sees the ``first`` words and as many as ``window`` before."""
-        q, k, v = self.heads(x)
-        if x.shape[1] <= first + window:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            mixed = banded_attention(q, k, v, first, window)
-        return self.after(x, mixed)
-
-    def step(self, x: Tensor, cache: Cache, layer: int) -> Tensor:
-        """(B, 1, D) after what the cache holds -> the same."""
-        q, k, v = self.heads(x)
-        k, v = cache.add(layer, k, v)
-        return self.after(x, F.scaled_dot_product_attention(q, k, v))
-
-    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.feedforward(self.norm_feedforward(x)))
-
-
-def banded_attention(q: Tensor, k: Tensor, v: Tensor, first: int, window: int) -> Tensor:
-    """(B, H, T, d): causal attention to the ``first`` words and the last ``window`` ones."""
-    T = q.shape[2]
-    told = []
-    for begin in range(0, T, window):
-        query = torch.arange(begin, min(begin + window, T), device=q.device)
-        recent = torch.arange(max(0, begin - window + 1), int(query[-1]) + 1, device=q.device)
-        key = torch.cat([torch.arange(min(first, int(recent[0])), device=q.device), recent])
-        back = query.unsqueeze(1) - key
-        seen = (back >= 0) & ((back < window) | (key < first))
-        some = q[:, :, query], k[:, :, key], v[:, :, key]
-        told.append(F.scaled_dot_product_attention(*some, attn_mask=seen))
-    return torch.cat(told, dim=2)
-
-
-class Cache:
-    """Keys and values of the words so far, (B, H, T, d) for each layer.
-
-    Parameters
-    ----------
-    n_layers : int
-    first, window : int
-        Kept are the first words, and the last ones, in no order.
-    """
-
-    def __init__(self, n_layers: int, first: int, window: int) -> None:
-        self.held: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
-        self.first, self.window, self.length = first, window, 0
-
-    def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, 1, d); give all there are."""
-        held, T = self.held[layer], min(self.length + 1, self.first + self.window)
-        if held is None or held[0].shape[2] < T:  # twice as long, so that copies stay few
-            B, H, _, d = k.shape
-            room = min(max(32, 2 * T), self.first + self.window)
-            longer = k.new_empty(B, H, room, d), k.new_empty(B, H, room, d)
-            if held is not None:
-                for new, old in zip(longer, held, strict=True):
-                    new[:, :, : T - 1] = old[:, :, : T - 1]
-            held = self.held[layer] = longer
-        at = self.length
-        if at >= self.first:
-            at = self.first + (at - self.first) % self.window  # in place of the oldest one
-        held[0][:, :, at : at + 1], held[1][:, :, at : at + 1] = k, v
-        return held[0][:, :, :T], held[1][:, :, :T]
-
-    def keep(self, rows: Tensor) -> None:
-        """Only some rows, or others in their place."""
-        self.held = [held and (held[0][rows], held[1][rows]) for held in self.held]
 
 
 class Decoder(nn.Module):
@@ -343,12 +153,14 @@ class Decoder(nn.Module):
         self.order = nn.Embedding(n_words, 1)
         self.habit = nn.Embedding(self.tracks.n_levels, 1 + N_KNOTS)
         self.lean = nn.Embedding(n_words, 3 * C)
+        self.hinted = nn.Parameter(torch.zeros(n_prefix, n_prefix))
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.constant_(self.inertia.weight, 0.3)
         nn.init.constant_(self.order.weight, 0.5)
+        nn.init.constant_(self.order.weight[n_words - n_prefix :], 1.0)
         for weight in (self.habit.weight, self.lean.weight, self.code_by_chart.weight):
             nn.init.zeros_(weight)
         nn.init.zeros_(self.trust.weight)
@@ -538,11 +350,23 @@ class Decoder(nn.Module):
         at_any, at_same = self.allowed(last, chart, plan)
         return scores.masked_fill(~torch.where(is_same, at_same, at_any), IMPOSSIBLE)
 
+    def hints(self, score: Tensor) -> Tensor:
+        """(B, n_prefix) by how much each word about the whole history moves with those before."""
+        return score @ self.hinted.tril(-1).T
+
     def context(
-        self, code: Tensor, since: Tensor, memory: Memory, chart: Chart, plan: Plan
+        self,
+        code: Tensor,
+        since: Tensor,
+        memory: Memory,
+        chart: Chart,
+        plan: Plan,
+        hint: Tensor | None = None,
     ) -> Context:
-        """Of codes (N,) that come at times (N,)."""
-        return Context(code, memory, chart, self.tracks.together(chart, since), plan.mean)
+        """Of codes (N,) that come at times (N,); hints are those of words about the history."""
+        hint = torch.zeros_like(since) if hint is None else hint
+        others = self.tracks.together(chart, since)
+        return Context(code, memory, chart, others, plan.mean, hint)
 
     def about(self, state: Tensor, gap: Tensor, context: Context) -> Tensor:
         """(N, D) what is known before the value of a code is chosen."""
@@ -603,36 +427,5 @@ class Decoder(nn.Module):
         trust = self.inertia(code) + self.trust(about)
         mean = mean + (trust.unflatten(-1, (N_ANCHORS, -1)) * anchors.unsqueeze(-1)).sum(-2)
         # And what was measured together goes together, each pair of codes in its own way.
-        return weight, mean + (self.lean(code) * context.others).sum(-1, keepdim=True), spread
-
-
-def hats(x: Tensor) -> Tensor:
-    """(..., N_KNOTS) how near numbers are to each knot: a broken line is their weighted sum."""
-    step = 2 * FARTHEST_KNOT / (N_KNOTS - 1)
-    knot = torch.linspace(-FARTHEST_KNOT, FARTHEST_KNOT, N_KNOTS, device=x.device, dtype=x.dtype)
-    inside = x.clamp(-FARTHEST_KNOT, FARTHEST_KNOT).unsqueeze(-1)
-    return (1 - (inside - knot).abs() / step).clamp(min=0)
-
-
-def as_normals(told: Tensor) -> tuple[Tensor, ...]:
-    """(N, 3 K) -> log-weights, means and spreads (N, K) of a mixture."""
-    weight, mean, spread = told.chunk(3, dim=-1)
-    return weight.log_softmax(-1), mean, F.softplus(spread + 0.5) + SMALLEST_SPREAD
-
-
-def log_normal_mixture(x: Tensor, normals: tuple[Tensor, ...]) -> Tensor:
-    """Log-density (N,) of numbers under mixtures of normals (N, K)."""
-    weight, mean, spread = normals
-    z = (x.unsqueeze(-1) - mean) / spread
-    return torch.logsumexp(
-        weight - 0.5 * z.square() - spread.log() - 0.5 * math.log(2 * math.pi), -1
-    )
-
-
-def segment_log_softmax(scores: Tensor, owner: Tensor, n: int) -> Tensor:
-    """Log-probabilities within the scores of each owner."""
-    largest = scores.new_full((n,), -torch.inf)
-    largest = largest.scatter_reduce(0, owner, scores.detach(), "amax")
-    shifted = scores - largest[owner]
-    total = shifted.new_zeros(n).index_add(0, owner, shifted.exp())
-    return shifted - total.log()[owner]
+        lean = (self.lean(code) * context.others).sum(-1) + context.hint
+        return weight, mean + lean.unsqueeze(-1), spread

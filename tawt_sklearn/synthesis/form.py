@@ -18,16 +18,10 @@ from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.synthesis.grammar import (
-    BOTH,
-    FIRST,
-    LEVEL,
-    NUMERIC,
-    START,
-    WINDOW,
-    Grammar,
-)
+from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.histories import FIRST, START, WINDOW
 from tawt_sklearn.synthesis.sampling import Written
+from tawt_sklearn.synthesis.symbols import BOTH, LEVEL, NUMERIC
 
 Given = Literal["events", "series", "panel"]
 

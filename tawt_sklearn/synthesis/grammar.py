@@ -3,9 +3,8 @@
 A sentence begins with what holds for the whole subject (when its history starts and how long it
 is, how many events it has, static columns, labels, how often each code comes), goes on with its
 events in order of time, and ends with a word of its own, once it has as many as it said.  Every
-word is a gap since the last
-one, a code, a symbol (nothing, a number, the last number again, one of the levels of the code, or a
-text beside a number) and, where the symbol says so, a number.
+word is a gap since the last one, a code, a symbol (nothing, a number, the last number again, one of
+the levels of the code, or a text beside a number) and, where the symbol says so, a number.
 """
 
 from __future__ import annotations
@@ -16,41 +15,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.synthesis.columns import MOST_LEVELS, Column
+from tawt_sklearn.synthesis.columns import Column
 from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps
-from tawt_sklearn.synthesis.marginals import Marginal
-
-START, WINDOW, FIRST, LENGTH, SPAN = "start", "window", "first", "length", "span"
-"""Words about the whole history: its origin, how long it was observed, when its first event is, how
-many there are, and, where it was observed for longer than that, in what time."""
-
-NOTHING, NUMBER, LEVEL, REPEAT, BOTH = range(5)
-"""Kinds of symbols: none, a number, a level, the last number again, a text beside a number."""
-
-NUMERIC = (NUMBER, REPEAT, BOTH)
-"""Those with a number."""
-
-REPEATED = 0.05
-"""Codes whose numbers are the last one again more often than this have a symbol for it.
-
-Chance does not count: that two numbers are the same, of any two of the data, twice over.
-"""
-
-MOSTLY = 0.95
-"""Share of the numbers of a code that few common ones have to cover to be levels."""
+from tawt_sklearn.synthesis.histories import (
+    FIRST,
+    LENGTH,
+    SPAN,
+    START,
+    WINDOW,
+    Histories,
+    last_of_same,
+    repeated,
+)
+from tawt_sklearn.synthesis.marginals import Marginal, scores
+from tawt_sklearn.synthesis.symbols import (
+    BOTH,
+    LEVEL,
+    NO_SCORE,
+    NUMBER,
+    NUMERIC,
+    REPEAT,
+    SymbolTable,
+)
 
 MOST_CHARTED = 64
 """Codes of which it is stated how often they come, and told what has been written so far."""
 
-MOST_LENGTHS, MOST_COUNTS = 64, 16
+MOST_LENGTHS, MOST_COUNTS = 64, 24
 """Classes of numbers of events, of all codes and of one."""
-
-FARTHEST, NO_SCORE = 4.0, 99.0
-"""Normal scores are kept within this distance of 0; and what stands for none, to a network."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +219,7 @@ class Grammar:
                 prefix.append((kind, name))
         span = history.time[history.time > 0]
         horizon = float(np.quantile(span, 0.99)) if len(span) else 1.0
-        table = _Symbols(len(kept), min_subjects)
+        table = SymbolTable(len(kept), min_subjects)
         order = np.argsort(history.code, kind="stable")
         groups = np.split(order, np.searchsorted(history.code[order], np.arange(1, len(kept))))
         for code, group in enumerate(groups):
@@ -316,7 +312,7 @@ class Grammar:
         rest = np.where(position > 0, (total - position).clip(0), 0).astype(np.float32)
         row = np.repeat(np.arange(B), np.diff(offsets))
         has_number = np.isin(self.kind[symbol], NUMERIC) | ~np.isnan(self.level_score[symbol])
-        last, last_number = _last_of_same(row, code, has_number, offsets)
+        last, last_number = last_of_same(row, code, has_number, offsets)
         return Sentences(
             offsets=offsets,
             code=code,
@@ -439,7 +435,7 @@ class Grammar:
                 symbol[at[alone]] = first + numbers.sum()
                 low[at], high[at] = self.marginals[code].bounds(value[is_number])
                 if (repeats := np.flatnonzero(kinds == REPEAT)).size:
-                    again = _again(value[is_number], history.row[group[is_number]])
+                    again = repeated(value[is_number], history.row[group[is_number]])
                     symbol[at[again & alone]] = first + repeats[0]
 
     def given(
@@ -507,256 +503,3 @@ class Grammar:
             if int(word) in self.marginals:
                 found[group] = self.marginals[int(word)].value(score[group])
         return found
-
-
-@dataclass(frozen=True)
-class Histories:
-    """The events of the codes that are kept, in canonical order.
-
-    Attributes
-    ----------
-    row, code : (E,) int64
-    value : (E,) float32
-    text : (E,) int64
-    gap : (E,) float64
-        Since the event before; 0 for the first one.
-    time : (E,) float64
-        Since the first event of the row.
-    lengths : (B,) int64
-    start, window, first, span : (B,) float64
-        Origin, duration, time from the origin to the first event, and from that to the last one;
-        NaN where there is none.
-    """
-
-    row: NDArray[np.int64]
-    code: NDArray[np.int64]
-    value: NDArray[np.float32]
-    text: NDArray[np.int64]
-    gap: NDArray[np.float64]
-    time: NDArray[np.float64]
-    lengths: NDArray[np.int64]
-    start: NDArray[np.float64]
-    window: NDArray[np.float64]
-    first: NDArray[np.float64]
-    span: NDArray[np.float64]
-    has_windows: bool
-
-    @classmethod
-    def of(cls, events: EventsArray, kept: NDArray[np.int64]) -> Histories:
-        """Sort events of one time by their code, so that they make a chain like all others."""
-        B = len(events)
-        id_of = np.full(len(events.codes) + 1, -1, np.int64)  # the last one is that of no code
-        id_of[kept] = np.arange(len(kept))
-        code = id_of[events.code]
-        row = np.repeat(np.arange(B), np.diff(events.offsets))
-        order = np.flatnonzero(code >= 0)
-        times = np.round(events.time, 9)  # else what differs by less is in no order of codes
-        order = order[np.lexsort((code[order], times[order], row[order]))]
-        row, code, time = row[order], code[order], times[order]
-        lengths = np.bincount(row, minlength=B)
-        begins = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-        some = lengths > 0
-        first_time = np.full(B, np.nan)
-        first_time[some] = time[begins[some]]
-        last_time = np.full(B, np.nan)
-        last_time[some] = time[begins[some] + lengths[some] - 1]
-        text = np.full(len(order), -1) if events.text is None else events.text[order]
-        start = np.where(np.isnan(events.start), first_time, events.start)
-        window = events.end - start
-        gap = np.round(np.diff(time, prepend=time[:1]), 9).astype(np.float64)
-        gap[begins[some]] = 0.0
-        return cls(
-            row=row,
-            code=code,
-            value=events.value[order],
-            text=text.astype(np.int64),
-            gap=gap,
-            time=time - np.repeat(first_time, lengths),
-            lengths=lengths,
-            start=start,
-            window=window,
-            first=first_time - start,
-            span=last_time - first_time,
-            # Else a history ends with its last event.
-            has_windows=bool(np.nanmax(np.abs(events.end - last_time)[some], initial=0.0) > 0),
-        )
-
-    def whole(self) -> dict[str, NDArray[np.float64]]:
-        """What prefix words say, by their names."""
-        return {START: self.start, WINDOW: self.window, FIRST: self.first, SPAN: self.span}
-
-    def counts(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(B, C) how often some codes come."""
-        V = max(int(codes.max(initial=-1)), int(self.code.max(initial=-1))) + 1
-        cell = self.row * V + self.code
-        return np.bincount(cell, minlength=len(self.lengths) * V).reshape(-1, V)[:, codes]
-
-    def repeats(self, n_codes: int) -> NDArray[np.bool_]:
-        """Which codes occur more than once at a time."""
-        same = (np.diff(self.row) == 0) & (np.diff(self.code) == 0) & (self.gap[1:] == 0)
-        return np.bincount(self.code[1:][same], minlength=n_codes) > 0
-
-
-class _Symbols:
-    """Collects the symbols of one extended code after the other."""
-
-    def __init__(self, n_codes: int, min_subjects: int) -> None:
-        self.min_subjects = min_subjects
-        self.counts: list[int] = []
-        self.kinds: list[NDArray] = []
-        self.levels: list[NDArray] = []
-        self.texts: list[NDArray] = []
-        self.level_scores: list[NDArray] = []
-        self.least: list[NDArray] = []
-        self.most: list[NDArray] = []
-        self.marginals: dict[int, Marginal] = {}
-
-    def add_code(
-        self, code: int, value: NDArray, text: NDArray[np.int64], row: NDArray[np.int64]
-    ) -> None:
-        """A code of events: few different numbers are levels, as texts are."""
-        named, number = text >= 0, ~np.isnan(value)
-        both, alone = named & number, named & ~number
-        pairs = _common(text[both], row[both], self.min_subjects)
-        alone |= both & ~np.isin(text, pairs)  # too rare beside a number
-        texts = _common(text[alone], row[alone], self.min_subjects)
-        number = number & (~named | np.isin(text, pairs))
-        values = value[number].astype(np.float64)
-        different = np.unique(values)
-        levels, marginal = np.empty(0), None
-        if len(different) <= MOST_LEVELS and not len(pairs):
-            levels = _common(values, row[number], self.min_subjects)
-            if np.isin(values, levels).sum() < MOSTLY * len(values):
-                levels = np.empty(0)
-        if len(different) and not len(levels):
-            marginal = Marginal.fit(values, self.min_subjects)
-        elif len(levels):
-            self.marginals[code] = Marginal.fit(values, self.min_subjects)
-        nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
-        nothing |= not np.isin(text[alone], texts).all()
-        n = len(texts) + len(levels)
-        again = _again(values, row[number])
-        alone_again = again[~named[number]]
-        by_chance = ((np.unique(values, return_counts=True)[1] / max(len(values), 1)) ** 2).sum()
-        often = REPEATED + 2 * by_chance
-        repeats = marginal is not None and bool(alone_again.sum() > often * len(alone_again))
-        numbers_alone = not named[number].all()
-        self.add(code, nothing, n, marginal, repeats, len(pairs), numbers_alone)
-        if len(pairs):
-            self.texts[-1][self.kinds[-1] == BOTH] = pairs
-        if n:
-            self.levels[-1][-n:] = np.concatenate([np.full(len(texts), np.nan), levels])
-            self.texts[-1][-n:] = np.concatenate([texts, np.full(len(levels), -1)])
-        if len(levels):
-            low, high = self.marginals[code].bounds(levels)
-            self.level_scores[-1][-len(levels) :] = scores((low + high) / 2)
-
-    def add_number(self, code: int, number: NDArray[np.float64]) -> None:
-        """A prefix word that says a number."""
-        known = number[~np.isnan(number)]
-        different, counts = np.unique(known, return_counts=True)
-        has_nothing = len(known) < len(number) or not len(known)
-        rare = counts.min(initial=len(known)) < min(self.min_subjects, len(known))
-        if len(different) > MOST_LEVELS or rare:
-            self.add(code, has_nothing, 0, Marginal.fit(known, self.min_subjects))
-            return
-        self.add(code, has_nothing, len(different))
-        if len(different):
-            self.levels[-1][-len(different) :] = different
-
-    def add_count(self, code: int, count: NDArray[np.int64], most: int) -> NDArray[np.float64]:
-        """A word that says how many events there are; the shares of the classes."""
-        least, largest = _classes(count, most)
-        self.add(code, n_levels=len(least))
-        self.least[-1], self.most[-1] = least, largest
-        of = np.searchsorted(largest, count)
-        share = np.bincount(of, minlength=len(least)) / len(count)
-        self.level_scores[-1] = scores(share.cumsum() - share / 2)
-        return share
-
-    def add(
-        self,
-        code: int,
-        has_nothing: bool = False,
-        n_levels: int = 0,
-        marginal: Marginal | None = None,
-        repeats: bool = False,
-        n_both: int = 0,
-        numbers_alone: bool = True,
-    ) -> None:
-        """Nothing, a number, the last one, texts beside numbers, levels: all that there are."""
-        has_nothing |= not (n_levels or marginal or n_both)
-        kinds = [NOTHING] * has_nothing + [NUMBER] * bool(marginal is not None and numbers_alone)
-        kinds += [REPEAT] * repeats + [BOTH] * n_both + [LEVEL] * n_levels
-        self.counts.append(len(kinds))
-        self.kinds.append(np.array(kinds))
-        self.levels.append(np.full(len(kinds), np.nan))
-        self.texts.append(np.full(len(kinds), -1))
-        self.level_scores.append(np.full(len(kinds), np.nan))
-        self.least.append(np.zeros(len(kinds), np.int64))
-        self.most.append(np.zeros(len(kinds), np.int64))
-        if marginal is not None:
-            self.marginals[code] = marginal
-
-
-def _common(values: NDArray, row: NDArray[np.int64], least: int) -> NDArray:
-    """Values that at least so many rows have."""
-    names, place = np.unique(values, return_inverse=True)
-    if not len(names):
-        return names
-    pairs = np.unique(row * len(names) + place)
-    return names[np.bincount(pairs % len(names), minlength=len(names)) >= least]
-
-
-def _again(value: NDArray, row: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which numbers (n,) of a code, row by row, are those before them again."""
-    same = (np.diff(row, prepend=-1) == 0) & (np.diff(value, prepend=np.nan) == 0)
-    return np.asarray(same)
-
-
-def _classes(count: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Least and largest of the numbers that stand together: about as many rows for each."""
-    different = np.unique(count)
-    if len(different) <= most:
-        return different, different
-    share = (np.arange(most) + 0.5) / most
-    typical = np.unique(np.quantile(count, share, method="nearest"))
-    of = np.searchsorted((typical[1:] + typical[:-1]) / 2, different)
-    own = [different[of == k] for k in range(len(typical))]
-    return np.array([some[0] for some in own]), np.array([some[-1] for some in own])
-
-
-def _last_of_same(
-    row: NDArray[np.int64],
-    code: NDArray[np.int64],
-    has_number: NDArray[np.bool_],
-    offsets: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the words of the same code before each one: of the last, and with a number."""
-    N = len(code)
-    order = np.lexsort((code, row))  # stable: by place within
-    same = np.zeros(N, bool)
-    same[1:] = (row[order][1:] == row[order][:-1]) & (code[order][1:] == code[order][:-1])
-    group = np.cumsum(~same) - 1
-    at = np.arange(N)
-    before = np.where(same, at - 1, -1)
-    # The last one with a number, carried forward within the group.
-    seen = np.where(has_number[order], at, -1)
-    carried = np.maximum.accumulate(seen)
-    begins = np.flatnonzero(~same)
-    carried = np.where(carried >= begins[group], carried, -1) if N else carried
-    numbered = np.where(same, np.concatenate([[-1], carried[:-1]]), -1)
-    start = offsets[row]
-    found = []
-    for sorted_place in (before, numbered):
-        place = np.full(N, -1, np.int64)
-        position = np.where(sorted_place >= 0, order[sorted_place], -1)
-        place[order] = np.where(sorted_place >= 0, position - start[order], -1)
-        found.append(place)
-    return found[0], found[1]
-
-
-def scores(share: NDArray) -> NDArray[np.float64]:
-    """Normal scores of shares, not farther out than :data:`FARTHEST`."""
-    with np.errstate(divide="ignore"):
-        return ndtri(np.asarray(share, np.float64)).clip(-FARTHEST, FARTHEST)

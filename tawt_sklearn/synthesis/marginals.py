@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 MOST_STEPS = 512
 """With up to this many different values the distribution is kept as it is, else as quantiles."""
 
 MOST_DECIMALS = 6
+
+FARTHEST = 4.0
+"""Normal scores are kept within this distance of 0."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,9 @@ def decimals_of(values: NDArray[np.float64]) -> int | None:
         if np.abs(values - np.round(values, decimals)).max(initial=0.0) <= tolerance:
             return decimals
     return None
+
+
+def scores(share: NDArray) -> NDArray[np.float64]:
+    """Normal scores of shares, not farther out than :data:`FARTHEST`."""
+    with np.errstate(divide="ignore"):
+        return ndtri(np.asarray(share, np.float64)).clip(-FARTHEST, FARTHEST)

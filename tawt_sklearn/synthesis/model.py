@@ -14,16 +14,11 @@ from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.pooling import Pooling
 from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import SentenceBatch, SynthesisBatch, drawn_scores
-from tawt_sklearn.synthesis.decoder import (
-    Decoder,
-    Memory,
-    Plan,
-    Words,
-    log_normal_mixture,
-    segment_log_softmax,
-)
+from tawt_sklearn.synthesis.decoder import Decoder
 from tawt_sklearn.synthesis.gaps import SAME
-from tawt_sklearn.synthesis.grammar import BOTH, NUMBER
+from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_softmax
+from tawt_sklearn.synthesis.symbols import BOTH, NUMBER
+from tawt_sklearn.synthesis.words import Memory, Plan, Words
 
 WHOLE = 4.0
 """What a word about the whole history counts in training: there are few of them."""
@@ -247,7 +242,10 @@ class SequenceModel(nn.Module):
         parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
 
         memory = remembered(words, at, decoder.symbols.number)
-        context = decoder.context(code, words.since[at], memory, chart, plan.at(row))
+        hints = F.pad(decoder.hints(words.score[:, :P]), (0, 1))  # the last one for all others
+        hint = hints[row, place.clamp(max=P)]
+        known = memory, chart, plan.at(row), hint
+        context = decoder.context(code, words.since[at], *known)
         about = decoder.about(state, gap, context)
         scores, symbols, owner = decoder.symbol_scores(about, context)
         chances = segment_log_softmax(scores, owner, len(code))

@@ -11,31 +11,17 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
+from tawt_sklearn.synthesis.causal import Cache
 from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import trend
-from tawt_sklearn.synthesis.decoder import (
-    IMPOSSIBLE,
-    Cache,
-    Context,
-    Decoder,
-    Memory,
-    Plan,
-    Words,
-    log_normal_mixture,
-)
+from tawt_sklearn.synthesis.decoder import IMPOSSIBLE, Decoder
 from tawt_sklearn.synthesis.gaps import SAME, LogGaps, cumulated
-from tawt_sklearn.synthesis.grammar import (
-    BOTH,
-    FARTHEST,
-    FIRST,
-    LENGTH,
-    NOTHING,
-    NUMBER,
-    REPEAT,
-    SPAN,
-    START,
-    Grammar,
-)
+from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.histories import FIRST, LENGTH, SPAN, START
+from tawt_sklearn.synthesis.marginals import FARTHEST
+from tawt_sklearn.synthesis.mixtures import log_normal_mixture
+from tawt_sklearn.synthesis.symbols import BOTH, NOTHING, NUMBER, REPEAT
+from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
 N_CANDIDATES = 24
 """Latents that are drawn for each row of which something is given, to choose from."""
@@ -334,7 +320,7 @@ class Writer:
                 cache.keep(best)
             nothing = torch.zeros_like(weight)
             code = torch.full_like(symbol[:, 0], decoder.n_codes + 1 + k)
-            context = self._prefix_context(code, latent)
+            context = self._prefix_context(code, latent, decoder.hints(score)[:, k])
             about = decoder.about(state, torch.zeros_like(code), context)
             table, first = self._symbols(about, context)
             if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
@@ -362,13 +348,14 @@ class Writer:
                 state = decoder.step(decoder.embed(words) + decoder.latent(latent), cache)
         return latent, (symbol, score)
 
-    def _prefix_context(self, code: Tensor, latent: Tensor) -> Context:
+    def _prefix_context(self, code: Tensor, latent: Tensor, hint: Tensor) -> Context:
         """Of words about the whole history, of which nothing comes before its events."""
         decoder, none = self.decoder, torch.zeros_like(latent[:, 0])
         nothing = torch.full_like(code, decoder.symbols.number)
         memory = Memory(nothing, none, none > 0, none, none, none, none)
         chart = decoder.tracks.empty(len(code), none)
-        return decoder.context(code, none, memory, chart, decoder.plan(latent, chart.count))
+        plan = decoder.plan(latent, chart.count)
+        return decoder.context(code, none, memory, chart, plan, hint)
 
     def _in_strata(self, symbol: Tensor, n: int) -> Tensor:
         """Which n of more rows, so that lengths are as frequent as in the data.

@@ -30,7 +30,7 @@ from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import Pretrained, SharesPretrained, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.persistence.savable import Savable
-from tawt_sklearn.synthesis.data import SynthesisDataset
+from tawt_sklearn.synthesis.data import SynthesisDataset, hints
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
 from tawt_sklearn.synthesis.grammar import Grammar
@@ -60,7 +60,7 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 3600, 900, 10
+USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 4500, 900, 10
 """How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
@@ -101,7 +101,7 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: 30, but fewer where these are more than 3,600 steps (at least 10), and as many
+        ``"auto"``: 30, but fewer where these are more than 4,500 steps (at least 10), and as many
         as make 900 steps.
     max_time : float, optional
         Seconds after which training ends.
@@ -347,11 +347,13 @@ class SequenceSynthesizer(
         )
         watched = data.subset(np.sort(order[:N_WATCHED]))
         with isolated_torch(seed, device, n_threads=1):
-            beginning = None
+            weights = make_model().state_dict()
+            first = weights["decoder.hinted"]
+            told = torch.from_numpy(hints(kept.whole(len(first))))
+            weights["decoder.hinted"] = told.to(first)
             if pretrained is not None:
-                weights = pretrained.net.weights()
-                known = {name: w for name, w in weights.items() if name.startswith("backbone.")}
-                beginning = Beginning(make_model().state_dict() | known)
+                own = pretrained.net.weights()
+                weights |= {name: w for name, w in own.items() if name.startswith("backbone.")}
             net = train(
                 make_model,
                 None,
@@ -361,7 +363,7 @@ class SequenceSynthesizer(
                 seed=seed,
                 device=device,
                 label=type(self).__name__ if self.verbose else None,
-                beginning=beginning,
+                beginning=Beginning(weights),
                 net_type=SynthesisNet,
                 observers={"parts": LossParts(), "active": ActiveUnits(watched)},
             )

@@ -11,7 +11,7 @@ import torch
 
 from tawt_sklearn.synthesis.chart import N_WAITS, Chart, Tracks
 from tawt_sklearn.synthesis.data import SentenceBatch
-from tawt_sklearn.synthesis.decoder import Words
+from tawt_sklearn.synthesis.words import Words
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 

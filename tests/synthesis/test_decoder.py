@@ -12,21 +12,15 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_diver
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis import grammar as grammar_module
+from tawt_sklearn.synthesis.causal import banded_attention
 from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import SentenceBatch
-from tawt_sklearn.synthesis.decoder import (
-    IMPOSSIBLE,
-    Context,
-    Memory,
-    Plan,
-    Words,
-    banded_attention,
-    log_normal_mixture,
-    segment_log_softmax,
-)
-from tawt_sklearn.synthesis.grammar import LEVEL, NOTHING, NUMBER, REPEAT
+from tawt_sklearn.synthesis.decoder import IMPOSSIBLE
+from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_softmax
 from tawt_sklearn.synthesis.model import COUNT, WHOLE, Posterior
 from tawt_sklearn.synthesis.sampling import Writer, prefix_words
+from tawt_sklearn.synthesis.symbols import LEVEL, NOTHING, NUMBER, REPEAT
+from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
 from .subjects import QUICK, frame_of, simple
 
@@ -294,7 +288,10 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             slow_trend([(since[k].item(), score[k]) for k in numbered], since[place].item()),
         )
         word = torch.tensor([code[place]])
-        context = decoder.context(word, since[place : place + 1], memory, chart, plan)
+        hint = torch.zeros(1).double()
+        if place < P:
+            hint[0] = sum(decoder.hinted[place, k] * score[k] for k in range(place))
+        context = decoder.context(word, since[place : place + 1], memory, chart, plan, hint)
         about = decoder.about(state[None], now, context)
         first, last = grammar.offsets[code[place] : code[place] + 2]
         table = decoder.symbol_table.weight[first:last] @ about[0] + decoder.symbol_bias[first:last]

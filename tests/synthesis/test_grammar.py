@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
-from tawt_sklearn.synthesis.grammar import LENGTH, LEVEL, Grammar, Histories, _last_of_same
+from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.histories import LENGTH, Histories, last_of_same
 from tawt_sklearn.synthesis.model import Posterior
 from tawt_sklearn.synthesis.sampling import Written
+from tawt_sklearn.synthesis.symbols import LEVEL, classes
 
 from .subjects import QUICK, events_of, frame_of, rich, simple
 
@@ -239,7 +241,7 @@ def test_the_last_of_the_same_code(seed):
     row = np.repeat(np.arange(15), lengths)
     code = rng.integers(0, 4, len(row))
     has_number = rng.random(len(row)) < 0.5
-    last, last_number = _last_of_same(row, code, has_number, offsets)
+    last, last_number = last_of_same(row, code, has_number, offsets)
     for k in range(len(row)):
         before = [j for j in range(offsets[row[k]], k) if code[j] == code[k]]
         numbered = [j for j in before if has_number[j]]
@@ -312,13 +314,24 @@ def test_lengths_of_many_kinds_are_put_together():
     X = frame_of(*[[(k, "a", None) for k in range(n)] for n in rng.integers(1, 150, 200)])
     grammar = learned(X).grammar_
     lengths = np.diff(X.events.array.offsets)
-    for word, most in ((grammar.word(LENGTH), 64), (grammar.n_words - 1, 16)):
+    for word, most in ((grammar.word(LENGTH), 64), (grammar.n_words - 1, 24)):
         first, last = grammar.offsets[word : word + 2]
-        assert 0.9 * most < last - first <= most
+        assert 0.8 * most < last - first < 1.2 * most
         symbol = grammar.class_of(word, lengths)
         assert (grammar.least[symbol] <= lengths).all()
         assert (lengths <= grammar.most[symbol]).all()
         assert (np.diff(grammar.level_score[first:last]) > 0).all()
+
+
+def test_common_numbers_of_events_stand_alone():
+    rng = np.random.default_rng(0)
+    count = np.where(rng.random(2000) < 0.7, 0, rng.poisson(50, 2000))
+    least, most = classes(count, 12)
+    assert (least[0], most[0]) == (0, 0)
+    assert (least[1:] == [count[count > m].min() for m in most[:-1]]).all()
+    assert most[-1] == count.max()
+    rows = [((a <= count) & (count <= b)).sum() for a, b in zip(least[1:], most[1:], strict=True)]
+    assert max(rows) < 2 * 2000 / 12
 
 
 def test_how_often_each_code_comes_is_said(cohort):

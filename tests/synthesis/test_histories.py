@@ -9,7 +9,9 @@ import torch
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.gaps import MOST_STRETCH, SAME, GapClasses, LogGaps
-from tawt_sklearn.synthesis.grammar import BOTH, LENGTH, MOST_LENGTHS, REPEAT
+from tawt_sklearn.synthesis.grammar import MOST_LENGTHS
+from tawt_sklearn.synthesis.histories import LENGTH
+from tawt_sklearn.synthesis.symbols import BOTH, REPEAT
 
 from .subjects import QUICK, frame_of, simple
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tawt_sklearn.synthesis.gaps import MOST_SINGLE, SAME, GapClasses
-from tawt_sklearn.synthesis.grammar import FARTHEST, scores
-from tawt_sklearn.synthesis.marginals import MOST_STEPS, Marginal
+from tawt_sklearn.synthesis.marginals import FARTHEST, MOST_STEPS, Marginal, scores
 
 # ---- numbers -----------------------------------------------------------------------------------
 
