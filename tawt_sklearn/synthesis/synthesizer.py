@@ -629,6 +629,8 @@ class SequenceSynthesizer(
         told = [name for name in grammar.prefix if isinstance(name, tuple)]
         if not (told == columns == list(grammar.columns) and model["n_labels"] == form.n_labels):
             raise SaveFileError("Expected a grammar of the columns and labels that fit was given.")
+        if not len(grammar.least) == len(grammar.most) == len(grammar.kind):
+            raise SaveFileError("Expected a grammar that says what its classes stand for.")
         kept = grammar.kept
         if len(kept) != grammar.n_codes or not np.isin(kept, np.arange(len(form.codes))).all():
             raise SaveFileError("Expected a grammar of codes that fit was given.")

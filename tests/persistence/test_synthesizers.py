@@ -286,6 +286,8 @@ LIES = {
     "codes that there are none of": change("grammar_", "kept", lambda a: a + 10_000),
     "codes below the first": change("grammar_", "kept", lambda a: a - 10_000),
     "fewer codes": change("grammar_", "kept", lambda a: a[:-1]),
+    "other codes in the chart": change("grammar_", "charted", lambda a: a[:-1]),
+    "fewer classes of numbers of events": change("grammar_", "most", lambda a: a[:-1]),
     "more codes": set_in(grammar_of, "n_codes", 500),
     "another horizon": set_in(grammar_of, "horizon", 1e6),
     "a decoder of more codes": set_in(decoder_of, "n_codes", 500),
