@@ -29,7 +29,7 @@ N_CANDIDATES = 24
 N_STRATA = 4
 """Beginnings that are drawn for each row of which nothing is given, to choose from."""
 
-N_MATCHES, N_MATCHED = 4, 4096
+N_MATCHES, N_MATCHED = 4, 1024
 """Rounds, and beginnings in each, in which the frequencies of words are matched."""
 
 FEWER = 0.75
