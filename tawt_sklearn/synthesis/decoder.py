@@ -293,18 +293,14 @@ class Decoder(nn.Module):
         done = (left <= 0).to(left.dtype)
         return torch.cat([left.clamp(min=LEAST_DUE).log(), done, plan.mean.expand_as(left)], dim=-1)
 
-    def allowed(self, last: Words, chart: Chart, plan: Plan) -> tuple[Tensor, Tensor]:
+    def allowed(self, last: Words, plan: Plan) -> tuple[Tensor, Tensor]:
         """(N, n_codes) which codes may come later, and which at the time of the word before.
 
-        Each comes as often as was said; at one time they come in order.
+        Not those of which it was said that they never come; at one time codes come in order.
         """
-        left = plan.count - chart.count
-        later = torch.ones(len(left), self.n_codes, dtype=torch.bool, device=left.device)
-        if self.n_codes > self.tracks.n_codes:
-            has_begun = last.code < self.n_codes
-            later &= ~(has_begun & (last.rest <= left.clamp(min=0).sum(-1))).unsqueeze(1)
-        later[:, self.tracks.codes] = left > 0
-        code, before = torch.arange(self.n_codes, device=left.device), last.code.unsqueeze(1)
+        every = torch.ones(len(last.code), self.n_codes, dtype=torch.bool, device=last.code.device)
+        later = every.index_copy(1, self.tracks.codes, plan.count > 0)
+        code, before = torch.arange(self.n_codes, device=later.device), last.code.unsqueeze(1)
         again = self.repeats[last.code.clamp(max=self.n_codes)].unsqueeze(1)
         chained = (before > self.n_codes) | (code > before) | ((code == before) & again)
         return later, later & chained
@@ -347,7 +343,7 @@ class Decoder(nn.Module):
         same, later = self.code_by_chart(facts).chunk(2, dim=-1)
         is_same = (gap == 0).unsqueeze(1)
         scores = scores.index_add(1, self.tracks.codes, torch.where(is_same, same, later))
-        at_any, at_same = self.allowed(last, chart, plan)
+        at_any, at_same = self.allowed(last, plan)
         return scores.masked_fill(~torch.where(is_same, at_same, at_any), IMPOSSIBLE)
 
     def hints(self, score: Tensor) -> Tensor:

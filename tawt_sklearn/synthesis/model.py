@@ -26,6 +26,9 @@ WHOLE = 4.0
 COUNT = 2.0
 """What a word counts that says how often a code comes."""
 
+ROUGHLY = 0.1
+"""By which share numbers of events are told wrongly in training."""
+
 LABEL = 0.125
 """What a label counts at least, in words of its sentence.
 
@@ -139,7 +142,8 @@ class SequenceModel(nn.Module):
             shown, weight, start = self.stretches(words)
         else:
             shown, weight, start = words, None, None
-        told = self.log_likelihood(shown, z, weight, start, whole.count)
+        count = self.about(whole.count) if self.training else whole.count
+        told = self.log_likelihood(shown, z, weight, start, count)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
         if self.training:
@@ -150,6 +154,16 @@ class SequenceModel(nn.Module):
         properties = self.property_loss(whole, z)
         parts["properties"] = PROPERTIES * properties * len(words.code) / n_words
         return parts
+
+    def about(self, count: Tensor) -> Tensor:
+        """(B, C) numbers of events, not quite right.
+
+        When new subjects are written these numbers are drawn one after the other, and do not agree
+        as exactly as those of the data do.  What never comes is told as it is.
+        """
+        noise = torch.randn(2, *count.shape, device=count.device, dtype=count.dtype)
+        told = count * torch.exp(ROUGHLY * noise[0]) + 0.5 * noise[1]
+        return torch.where(count > 0, told.clamp(min=0.5), 0.0)
 
     def stretches(self, words: SentenceBatch) -> tuple[SentenceBatch, Tensor, Chart | None]:
         """Of sentences longer than the context the prefix and a stretch of events, drawn at random.

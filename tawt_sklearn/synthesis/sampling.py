@@ -183,7 +183,7 @@ class Writer:
         span = rows.span.cpu().numpy()
         told: list[tuple[Tensor, ...]] = []
         for step in range(int(rows.total.max()) if n else 0):
-            later, at_same = decoder.allowed(rows.last, rows.chart, rows.plan)
+            later, at_same = decoder.allowed(rows.last, rows.plan)
             full = ~at_same.any(1)  # nothing is left at the same time
             alive = (step < rows.total) & later.any(1)
             if decoder.n_gaps == 1:
