@@ -7,7 +7,7 @@ which number or level.  A transformer has to find that among hundreds of words; 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,16 +27,31 @@ MOST_LEVELS = 256
 
 
 class Events(Protocol):
-    """What a chart is kept of; all (B, T), or (B,) of one word."""
+    """What a chart is kept of: (B, T), or (B,) of one word; see SentenceBatch."""
 
-    code: Tensor
-    gap: Tensor
-    symbol: Tensor
-    score: Tensor
-    step: Tensor
-    since: Tensor
-    interval: Tensor
-    wait: Tensor
+    @property
+    def code(self) -> Tensor: ...
+
+    @property
+    def gap(self) -> Tensor: ...
+
+    @property
+    def symbol(self) -> Tensor: ...
+
+    @property
+    def score(self) -> Tensor: ...
+
+    @property
+    def step(self) -> Tensor: ...
+
+    @property
+    def since(self) -> Tensor: ...
+
+    @property
+    def interval(self) -> Tensor: ...
+
+    @property
+    def wait(self) -> Tensor: ...
 
 
 class Chart(NamedTuple):
@@ -45,14 +60,14 @@ class Chart(NamedTuple):
     score: Tensor  # (..., C) the last number, 0 for none
     since: Tensor  # (..., C) when the code came last, 0 for never
     interval: Tensor  # (..., C) between that and the time before, 0 for none
-    count: Tensor  # (..., C) how often it came
+    n_events: Tensor  # (..., C) how often it came
     number: Tensor  # (..., C) how often with a number
     total: Tensor  # (..., C) of the scores of these
     steps: Tensor  # (..., C) of how far each lay from the one before
     tally: Tensor  # (..., L) how often each level came
     course: Tensor  # (..., N_WAITS + 2 K) sums over gaps, and over the phases of words
 
-    def at(self, *place: Tensor) -> Chart:
+    def at(self, *place: Any) -> Chart:
         """Some of them."""
         return Chart(*(part[place] for part in self))
 
@@ -116,7 +131,8 @@ class Tracks(nn.Module):
         """Of n rows of which nothing is known."""
         parts = like.new_zeros(7, n, self.n_codes).unbind(0)
         tally = like.new_zeros(n, self.n_levels)
-        return Chart(*parts, tally, like.new_zeros(n, N_WAITS + 2 * self.n_periods))
+        course = like.new_zeros(n, N_WAITS + 2 * self.n_periods)
+        return Chart(*[*parts, tally, course])
 
     def add(self, chart: Chart, word: Events, numeric: Tensor) -> None:
         """One more word of each row (B,), in place; ``numeric`` says which have a number."""
@@ -127,7 +143,7 @@ class Tracks(nn.Module):
         chart.score[at] = torch.where(has, score, chart.score[at])
         chart.since[at] = word.since[row]
         chart.interval[at] = word.interval[row]
-        chart.count[at] += 1
+        chart.n_events[at] += 1
         chart.number[at] += has.to(score.dtype)
         chart.total[at] += torch.where(has, score, 0.0)
         chart.steps[at] += word.step[row]
@@ -171,7 +187,9 @@ class Tracks(nn.Module):
         cell = found * L + level[found, place]
         tally = words.score.new_zeros(B * L).index_add(0, cell, words.score.new_ones(len(cell)))
         course = torch.where(counted.unsqueeze(-1), self.course(words), 0.0).sum(1)
-        return Chart(scores, since, interval, *sums.unbind(0), tally.view(B, L), course)
+        n_events, n_numbers, total, steps = sums.unbind(0)
+        parts = (scores, since, interval, n_events, n_numbers, total, steps)
+        return Chart(*parts, tally.view(B, L), course)
 
     def before_each(
         self, words: Events, counted: Tensor, numeric: Tensor, start: Chart | None = None
@@ -195,7 +213,7 @@ class Tracks(nn.Module):
             """Sums before each word."""
             return some.cumsum(1) - some + first
 
-        count = so_far(came.to(score.dtype), begin.count)
+        count = so_far(came.to(score.dtype), begin.n_events)
         number = so_far(has.to(score.dtype), begin.number)
         total = so_far(torch.where(has, score, 0.0), begin.total)
         steps = so_far(torch.where(has, words.step.unsqueeze(-1), 0.0), begin.steps)
@@ -223,7 +241,7 @@ class Tracks(nn.Module):
 
     def facts(self, chart: Chart, now: Tensor) -> Tensor:
         """(..., width) at times (...); 0 where nothing is known."""
-        has = (chart.count > 0).to(now.dtype)
+        has = (chart.n_events > 0).to(now.dtype)
         passed = (now.unsqueeze(-1) - chart.since).clamp(min=0)
         regular = chart.interval > 0
         late = passed / torch.where(regular, chart.interval, 1.0) - 1
@@ -234,12 +252,12 @@ class Tracks(nn.Module):
                 has * torch.log1p(passed * (100 / self.horizon)),
                 torch.log1p(chart.interval * (100 / self.horizon)),
                 regular * torch.exp(-0.5 * (late / PUNCTUAL).square()),
-                torch.log1p(chart.count),
+                torch.log1p(chart.n_events),
                 chart.score,
                 chart.total / chart.number.clamp(min=1),
                 self.restless(chart),
                 torch.log1p(chart.tally),
-                chart.tally / chart.count[..., self.level_code].clamp(min=1),
+                chart.tally / chart.n_events[..., self.level_code].clamp(min=1),
                 self.pace(chart, now),
             ],
             dim=-1,
@@ -266,7 +284,7 @@ class Tracks(nn.Module):
 
     def together(self, chart: Chart, now: Tensor) -> Tensor:
         """(..., 3 C): what has come at this time, the numbers of that, and all last numbers."""
-        same = ((chart.count > 0) & (chart.since == now.unsqueeze(-1))).to(now.dtype)
+        same = ((chart.n_events > 0) & (chart.since == now.unsqueeze(-1))).to(now.dtype)
         return torch.cat([same, same * chart.score, chart.score], dim=-1)
 
     def of_own(self, some: Tensor, code: Tensor) -> Tensor:
@@ -294,5 +312,5 @@ class Tracks(nn.Module):
         level = self.of_level[symbol]
         found = (level < self.n_levels).nonzero().squeeze(1)
         level, of = level[found], owner[found]
-        count = chart.count[of, self.level_code[level]]
+        count = chart.n_events[of, self.level_code[level]]
         return found, (chart.tally[of, level] + 0.5) / (count + 1.0)

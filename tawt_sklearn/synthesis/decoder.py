@@ -234,7 +234,7 @@ class Decoder(nn.Module):
     def counts(self, words: Words) -> Tensor:
         """(B, C) how often codes come in words (B, T)."""
         counted = words.code < self.n_codes
-        return self.tracks.after(words, counted, torch.zeros_like(counted)).count
+        return self.tracks.after(words, counted, torch.zeros_like(counted)).n_events
 
     def chart(
         self, words: Words, start: Chart | None = None, hidden: Tensor | None = None
@@ -289,7 +289,7 @@ class Decoder(nn.Module):
 
     def due(self, chart: Chart, plan: Plan) -> Tensor:
         """(..., 3 C) what is left of the plan, and what it says of numbers."""
-        left = plan.count - chart.count
+        left = plan.n_events - chart.n_events
         done = (left <= 0).to(left.dtype)
         return torch.cat([left.clamp(min=LEAST_DUE).log(), done, plan.mean.expand_as(left)], dim=-1)
 
@@ -299,7 +299,7 @@ class Decoder(nn.Module):
         Not those of which it was said that they never come; at one time codes come in order.
         """
         every = torch.ones(len(last.code), self.n_codes, dtype=torch.bool, device=last.code.device)
-        later = every.index_copy(1, self.tracks.codes, plan.count > 0)
+        later = every.index_copy(1, self.tracks.codes, plan.n_events > 0)
         code, before = torch.arange(self.n_codes, device=later.device), last.code.unsqueeze(1)
         again = self.repeats[last.code.clamp(max=self.n_codes)].unsqueeze(1)
         chained = (before > self.n_codes) | (code > before) | ((code == before) & again)

@@ -142,7 +142,7 @@ class SequenceModel(nn.Module):
             shown, weight, start = self.stretches(words)
         else:
             shown, weight, start = words, None, None
-        count = self.about(whole.count) if self.training else whole.count
+        count = self.about(whole.n_events) if self.training else whole.n_events
         told = self.log_likelihood(shown, z, weight, start, count)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
@@ -258,8 +258,7 @@ class SequenceModel(nn.Module):
         memory = remembered(words, at, decoder.symbols.number)
         hints = F.pad(decoder.hints(words.score[:, :P]), (0, 1))  # the last one for all others
         hint = hints[row, place.clamp(max=P)]
-        known = memory, chart, plan.at(row), hint
-        context = decoder.context(code, words.since[at], *known)
+        context = decoder.context(code, words.since[at], memory, chart, plan.at(row), hint)
         about = decoder.about(state, gap, context)
         scores, symbols, owner = decoder.symbol_scores(about, context)
         chances = segment_log_softmax(scores, owner, len(code))
@@ -303,7 +302,7 @@ class SequenceModel(nn.Module):
     def property_loss(self, whole: Chart, z: Tensor) -> Tensor:
         """How well the latent tells how often codes occur, and the mean of their numbers."""
         count, mean = self.decoder.foretold(z).chunk(2, dim=-1)
-        counts = (count - whole.count.log1p()).square().mean()
+        counts = (count - whole.n_events.log1p()).square().mean()
         wrong = mean - whole.total / whole.number.clamp(min=1)
         return counts + (wrong.square() * (whole.number > 0)).mean()
 

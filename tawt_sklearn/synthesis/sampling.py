@@ -354,7 +354,7 @@ class Writer:
         nothing = torch.full_like(code, decoder.symbols.number)
         memory = Memory(nothing, none, none > 0, none, none, none, none)
         chart = decoder.tracks.empty(len(code), none)
-        plan = decoder.plan(latent, chart.count)
+        plan = decoder.plan(latent, chart.n_events)
         return decoder.context(code, none, memory, chart, plan, hint)
 
     def _in_strata(self, symbol: Tensor, n: int) -> Tensor:

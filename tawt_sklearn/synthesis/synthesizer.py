@@ -48,7 +48,7 @@ from tawt_sklearn.training.trainer import Beginning, Recipe, train
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-AT_ONCE = 256
+AT_ONCE = 512
 """Rows that are written at once."""
 
 N_WATCHED = 256

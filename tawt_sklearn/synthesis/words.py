@@ -64,12 +64,12 @@ class Context(NamedTuple):
 class Plan(NamedTuple):
     """What is to come of the codes in the chart, (B, C) each."""
 
-    count: Tensor  # how often, as the words about the whole history say
+    n_events: Tensor  # how often, as the words about the whole history say
     mean: Tensor  # of the scores of their numbers, as the latent tells
 
     def at(self, row: Tensor) -> Plan:
         """Of some rows."""
-        return Plan(self.count[row], self.mean[row])
+        return Plan(self.n_events[row], self.mean[row])
 
 
 class Symbols(nn.Module):

@@ -48,7 +48,7 @@ def test_the_chart_before_each_word_is_that_of_a_loop(decoder, words, fitted):
             of_code = [event for event in events if event["code"] == code]
             numbers = [event["score"] for event in of_code if event["numeric"]]
             steps = np.abs(np.diff(numbers)).sum()
-            assert here.count[code] == len(of_code)
+            assert here.n_events[code] == len(of_code)
             assert here.number[code] == len(numbers)
             times = [event["since"] for event in of_code]
             assert here.since[code] == (times[-1] if times else 0)
@@ -113,7 +113,7 @@ def test_an_empty_chart_says_nothing():
 def test_what_comes_at_regular_times_is_due():
     tracks = Tracks([0], [0, 1], [False], [], 10.0)
     chart = tracks.empty(1, torch.zeros(1))._replace(
-        count=torch.tensor([[3.0]]), since=torch.tensor([[4.0]]), interval=torch.tensor([[2.0]])
+        n_events=torch.tensor([[3.0]]), since=torch.tensor([[4.0]]), interval=torch.tensor([[2.0]])
     )
     due = [tracks.facts(chart, torch.tensor([now]))[0, 4].item() for now in (4.0, 5.0, 6.0, 6.1)]
     np.testing.assert_allclose(due, [0, 0, 1, np.exp(-0.5 * (0.05 / 0.15) ** 2)], atol=0.01)

@@ -115,7 +115,7 @@ def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     prefix = words.symbol[:, :P], words.score[:, :P]
     rows = writer._read_prefix(z, *prefix)
     # Of so few different numbers of events each is a class of its own.
-    torch.testing.assert_close(rows.plan.count, decoder.counts(shown(words)), **EXACT)
+    torch.testing.assert_close(rows.plan.n_events, decoder.counts(shown(words)), **EXACT)
     torch.testing.assert_close(rows.total, (words.filled.sum(1) - P - 1).double(), **EXACT)
     assert_states_step_by_step(rows, decoder, words, expected)
 
@@ -349,7 +349,7 @@ def test_codes_that_were_said_never_to_come_do_not(fitted, model):
     decoder, C = model.decoder, model.decoder.tracks.n_codes
     zero, chart = torch.zeros(1, dtype=torch.int64), model.decoder.tracks.empty(1, decoder.begin)
     count = torch.arange(C).double()[None]
-    plan = some_plan(decoder, 1)._replace(count=count)
+    plan = some_plan(decoder, 1)._replace(n_events=count)
     state = torch.randn(1, decoder.begin.shape[0]).double()
     last = prefix_words(zero + decoder.n_codes + 1, zero, zero.double())
     scores = decoder.code_scores(state, zero + 1, zero.double(), last, chart, plan)[0]
