@@ -283,9 +283,12 @@ class Tracks(nn.Module):
         return torch.cat([waits, *off, cos.square() + sin.square()], dim=-1)
 
     def together(self, chart: Chart, now: Tensor) -> Tensor:
-        """(..., 3 C): what has come at this time, the numbers of that, and all last numbers."""
-        same = ((chart.n_events > 0) & (chart.since == now.unsqueeze(-1))).to(now.dtype)
-        return torch.cat([same, same * chart.score, chart.score], dim=-1)
+        """(..., 4 C): what has come at this time, the numbers of that, all last numbers, and what
+        has come at all.
+        """
+        has = chart.n_events > 0
+        same = (has & (chart.since == now.unsqueeze(-1))).to(now.dtype)
+        return torch.cat([same, same * chart.score, chart.score, has.to(now.dtype)], dim=-1)
 
     def of_own(self, some: Tensor, code: Tensor) -> Tensor:
         """(N,) the numbers (N, C) of the code (N,) of each; 0 for codes without a line."""

@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         self.about_code = nn.Embedding(n_words, D)
         self.about_symbol = nn.Embedding(n_symbols + 1, D)
         self.about_number = nn.Linear(13, D)
-        self.about_others = nn.Linear(3 * C, D, bias=False)
+        self.about_others = nn.Linear(4 * C, D, bias=False)
         self.curves = nn.Parameter(torch.zeros(C + 1, N_CURVES * N_KNOTS, D))
         self.to_value = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
@@ -152,7 +152,7 @@ class Decoder(nn.Module):
         self.inertia = nn.Embedding(n_words, N_ANCHORS * N_NORMALS)
         self.order = nn.Embedding(n_words, 1)
         self.habit = nn.Embedding(self.tracks.n_levels, 1 + N_KNOTS)
-        self.lean = nn.Embedding(n_words, 3 * C)
+        self.lean = nn.Embedding(n_words, 4 * C)
         self.hinted = nn.Parameter(torch.zeros(n_prefix, n_prefix))
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)

@@ -26,8 +26,8 @@ WHOLE = 4.0
 COUNT = 2.0
 """What a word counts that says how often a code comes."""
 
-ROUGHLY = 0.1
-"""By which share numbers of events are told wrongly in training."""
+ROUGHLY, ABOUT = 0.2, 1.0
+"""By which share, and by how many, numbers of events are told wrongly in training."""
 
 LABEL = 0.125
 """What a label counts at least, in words of its sentence.
@@ -162,7 +162,7 @@ class SequenceModel(nn.Module):
         as exactly as those of the data do.  What never comes is told as it is.
         """
         noise = torch.randn(2, *count.shape, device=count.device, dtype=count.dtype)
-        told = count * torch.exp(ROUGHLY * noise[0]) + 0.5 * noise[1]
+        told = count * torch.exp(ROUGHLY * noise[0]) + ABOUT * noise[1]
         return torch.where(count > 0, told.clamp(min=0.5), 0.0)
 
     def stretches(self, words: SentenceBatch) -> tuple[SentenceBatch, Tensor, Chart | None]:

@@ -29,8 +29,8 @@ N_CANDIDATES = 24
 N_STRATA = 4
 """Beginnings that are drawn for each row of which nothing is given, to choose from."""
 
-N_MATCHES, N_MATCHED = 4, 1024
-"""Rounds, and beginnings in each, in which the frequencies of words are matched."""
+N_MATCHES, N_MATCHED = 8, 2048
+"""Rounds in which the frequencies of a word are matched, and beginnings for that."""
 
 FEWER = 0.75
 """Rows that have ended leave once the others are a smaller share than this."""
@@ -279,28 +279,30 @@ class Writer:
         shares : dict
             Prefix word, counted from 0 -> share of each of its symbols in the data.
         """
+        self._begin(z, N_MATCHED, {}, shares)
+
+    def _matched(self, table: Tensor, first: int, share: Tensor) -> Tensor:
+        """Log-probabilities (N, K) that are shares (K,) on average, from now on."""
         for _ in range(N_MATCHES):
-            chances: list[Tensor] = []
-            self._begin(z, N_MATCHED, {}, chances)
-            for k, share in shares.items():
-                first = int(self.decoder.symbols.offsets[self.decoder.n_codes + 1 + k])
-                change = torch.log((share + 1e-4) / (chances[k] + 1e-4)).clamp(-1, 1)
-                self.decoder.symbol_bias[first : first + len(share)] += change
+            change = torch.log((share + 1e-4) / (table.exp().mean(0) + 1e-4)).clamp(-1, 1)
+            self.decoder.symbol_bias[first : first + len(share)] += change
+            table = (table + change).log_softmax(-1)
+        return table
 
     def _begin(
         self,
         z: Callable[[int], Tensor],
         n: int,
         given: dict[int, tuple[Tensor, Tensor]],
-        chances: list[Tensor] | None = None,
+        shares: dict[int, Tensor] | None = None,
         in_strata: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Latents, and the words about the whole history: symbols and scores (n, P).
 
         Where some are given, latents are drawn for which these are likely: of several candidates,
         with what else they say of the history, one by how likely they make what is given.  Where
-        none is and ``in_strata`` says so, rows are drawn in strata of length.  ``chances`` is told
-        how likely each symbol of each word was, on average.
+        none is and ``in_strata`` says so, rows are drawn in strata of length.  With
+        ``shares`` each word is matched with its own, given those before it.
         """
         decoder, P, N = self.decoder, self.decoder.n_prefix, len(self.grammar.prefix)
         R = N_CANDIDATES if given else N_STRATA if in_strata else 1
@@ -327,9 +329,9 @@ class Writer:
                 missing = decoder.symbols.kind[first[0]] == NOTHING
                 has_events = self.most[symbol[:, self.grammar.prefix.index(LENGTH)]] > 0
                 table[:, 0] = table[:, 0].masked_fill(has_events & missing, IMPOSSIBLE)
+            if shares is not None:
+                table = self._matched(table, int(first[0]), shares[k])
             drawn, number = first + self._draw(table), self._number(about, context)
-            if chances is not None:
-                chances.append(table.exp().mean(0))
             if k in given:
                 asked, wanted = (x.repeat_interleave(R) for x in given[k])
                 forced = asked >= 0

@@ -45,7 +45,7 @@ class Context(NamedTuple):
     code: Tensor  # (N,)
     memory: Memory  # (N,)
     chart: Chart  # (N, ...)
-    others: Tensor  # (N, 3 C), Tracks.together at the time of the word
+    others: Tensor  # (N, 4 C), Tracks.together at the time of the word
     plan: Tensor  # (N, C), the mean number of each code that the latent tells
     hint: Tensor  # (N,) of what the words about the whole history have said before
 

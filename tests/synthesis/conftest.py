@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from tawt_sklearn.synthesis import SequenceSynthesizer, sampling
+from tawt_sklearn.synthesis import SequenceSynthesizer
 
 from .subjects import QUICK, rich, simple
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_draws_to_match() -> Iterator[None]:
-    """Thousands take longer than the training of these small networks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "N_MATCHED", 64)
-        yield
 
 
 @pytest.fixture(scope="session")
