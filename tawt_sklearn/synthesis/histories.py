@@ -94,7 +94,8 @@ class Histories:
         """(B, C) how often some codes come."""
         V = max(int(codes.max(initial=-1)), int(self.code.max(initial=-1))) + 1
         cell = self.row * V + self.code
-        return np.bincount(cell, minlength=len(self.lengths) * V).reshape(-1, V)[:, codes]
+        B = len(self.lengths)
+        return np.bincount(cell, minlength=B * V)[: B * V].reshape(B, V)[:, codes]
 
     def repeats(self, n_codes: int) -> NDArray[np.bool_]:
         """Which codes occur more than once at a time."""
