@@ -60,7 +60,7 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 4500, 900, 10
+USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 3600, 900, 10
 """How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
@@ -101,7 +101,7 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: 30, but fewer where these are more than 4,500 steps (at least 10), and as many
+        ``"auto"``: 30, but fewer where these are more than 3,600 steps (at least 10), and as many
         as make 900 steps.
     max_time : float, optional
         Seconds after which training ends.
