@@ -12,15 +12,11 @@ from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.synthesis.grammar import Sentences
-from tawt_sklearn.synthesis.marginals import FARTHEST, scores
+from tawt_sklearn.synthesis.marginals import FARTHEST, middle_scores
 from tawt_sklearn.training.dataset import EventDataset, RowDataset
 
 SHORTEST = 0.5
 """How little lines through few numbers are trusted."""
-
-
-RIDGE = 10.0
-"""Subjects of whom nothing goes together, beside those of the data."""
 
 
 @dataclass(frozen=True)
@@ -164,12 +160,6 @@ class SynthesisDataset(RowDataset):
         arrays |= {n: arrays[n].astype(np.float32) for n in ("mean", "number", "trend")}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
-    def whole(self, n_prefix: int) -> NDArray[np.float64]:
-        """(n, n_prefix) scores of the words about the whole history, 0 for none."""
-        place = self.sentences.offsets[:-1, np.newaxis] + np.arange(n_prefix)
-        low, high = self.sentences.low[place], self.sentences.high[place]
-        return np.where(high >= 0, middle_scores(low, high), 0.0)
-
     def hold_on(self, device: torch.device) -> bool:
         return self.rows.hold_on(device) and super().hold_on(device)
 
@@ -234,25 +224,6 @@ def trend(
     far = now - mean
     slope = together / (spread + SHORTEST * far.square() + 1e-9)
     return (slope * far * (number > 1)).clamp(-FARTHEST, FARTHEST)
-
-
-def hints(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P, P) ridge regressions of each column of scores (n, P) on those before it.
-
-    A network comes to such weights as well, but late where there are a few hundred subjects.
-    """
-    told = np.zeros((scores.shape[1],) * 2)
-    centered = scores - scores.mean(0)
-    products = centered.T @ centered
-    for k in range(1, len(told)):
-        before = products[:k, :k] + RIDGE * np.eye(k)
-        told[k, :k] = np.linalg.solve(before, products[:k, k])
-    return told
-
-
-def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:
-    """Normal scores in the middle of what a number covers of its distribution."""
-    return scores(((low + high) / 2).clip(0, 1))
 
 
 def drawn_scores(low: Tensor, high: Tensor) -> Tensor:

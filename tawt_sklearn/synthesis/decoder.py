@@ -25,6 +25,7 @@ from tawt_sklearn.synthesis.mixtures import (
     hats,
     log_normal_mixture,
 )
+from tawt_sklearn.synthesis.stated import Stated
 from tawt_sklearn.synthesis.symbols import LEVEL, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Symbols, Words
 
@@ -85,6 +86,8 @@ class Decoder(nn.Module):
 
     repeats: Tensor
     rates: Tensor
+    shift: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -153,7 +156,9 @@ class Decoder(nn.Module):
         self.order = nn.Embedding(n_words, 1)
         self.habit = nn.Embedding(self.tracks.n_levels, 1 + N_KNOTS)
         self.lean = nn.Embedding(n_words, 4 * C)
-        self.hinted = nn.Parameter(torch.zeros(n_prefix, n_prefix))
+        self.stated = Stated(kinds, level_scores, offsets[n_words - n_prefix :], C)
+        self.register_buffer("shift", torch.zeros(n_words))
+        self.register_buffer("scale", torch.ones(n_words))
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
@@ -346,10 +351,6 @@ class Decoder(nn.Module):
         at_any, at_same = self.allowed(last, plan)
         return scores.masked_fill(~torch.where(is_same, at_same, at_any), IMPOSSIBLE)
 
-    def hints(self, score: Tensor) -> Tensor:
-        """(B, n_prefix) by how much each word about the whole history moves with those before."""
-        return score @ self.hinted.tril(-1).T
-
     def context(
         self,
         code: Tensor,
@@ -359,7 +360,13 @@ class Decoder(nn.Module):
         plan: Plan,
         hint: Tensor | None = None,
     ) -> Context:
-        """Of codes (N,) that come at times (N,); hints are those of words about the history."""
+        """Of codes (N,) that come at times (N,).
+
+        Parameters
+        ----------
+        hint : (N,), optional
+            How much their numbers move by what is stated of the whole history.
+        """
         hint = torch.zeros_like(since) if hint is None else hint
         others = self.tracks.together(chart, since)
         return Context(code, memory, chart, others, plan.mean, hint)
@@ -424,4 +431,5 @@ class Decoder(nn.Module):
         mean = mean + (trust.unflatten(-1, (N_ANCHORS, -1)) * anchors.unsqueeze(-1)).sum(-2)
         # And what was measured together goes together, each pair of codes in its own way.
         lean = (self.lean(code) * context.others).sum(-1) + context.hint
-        return weight, mean + lean.unsqueeze(-1), spread
+        shift, scale = self.shift[code].unsqueeze(-1), self.scale[code].unsqueeze(-1)
+        return weight, scale * (mean + lean.unsqueeze(-1) + shift), scale * spread

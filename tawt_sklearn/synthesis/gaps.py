@@ -85,7 +85,7 @@ class Gaps:
         told = np.where(soft, size * factor[row], size)
         if self.resolution is None:
             return told
-        rounded = np.round(told / self.resolution).clip(min=1) * self.resolution
+        rounded = multiples(np.maximum(told, self.resolution), self.resolution)
         return np.where(soft & (told > 0), rounded, told)
 
 
@@ -99,10 +99,21 @@ def cumulated(size: NDArray[np.float64], row: NDArray[np.int64]) -> NDArray[np.f
     return time - np.repeat(time[begins], lengths)
 
 
-def _resolution(positive: NDArray[np.float64]) -> float | None:
-    """What all gaps above 0 are multiples of."""
+def multiples(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """The nearest multiples of a step, without an error in the last digit.
+
+    Where data tell minutes in hours theirs is the quotient of two whole numbers, and so is this.
+    """
+    if step < 1:
+        per_unit = round(1 / step)
+        return np.round(times * per_unit) / per_unit
+    return np.round(times / step) * step
+
+
+def resolution_of(times: NDArray[np.float64]) -> float | None:
+    """What all times or gaps are multiples of; None for none of :data:`RESOLUTIONS`."""
     for step in RESOLUTIONS:
-        share = positive / step
+        share = times / step
         if (np.abs(share - np.round(share)) < 1e-4).all():
             return step
     return None
@@ -119,7 +130,7 @@ def _scale(
     often = np.argsort(-counts, kind="stable")[:MOST_PERIODS]
     periods = values[often[counts[often] >= LEAST_OF_PERIOD * len(positive)]]
     spread = max(float(logs.std()), 1e-3)
-    return float(logs.mean()), spread, _resolution(positive), np.sort(periods)
+    return float(logs.mean()), spread, resolution_of(positive), np.sort(periods)
 
 
 @dataclass(frozen=True)
@@ -156,7 +167,7 @@ class LogGaps(Gaps):
         gaps = np.exp(self.center + self.spread * wait).clip(self.least, self.most)
         if self.resolution is None:
             return gaps
-        return (np.round(gaps / self.resolution) * self.resolution).clip(self.least, self.most)
+        return multiples(gaps, self.resolution).clip(self.least, self.most)
 
 
 @dataclass(frozen=True)

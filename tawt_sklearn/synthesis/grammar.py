@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.synthesis.columns import Column
-from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps
+from tawt_sklearn.synthesis.gaps import SAME, GapClasses, LogGaps, resolution_of
 from tawt_sklearn.synthesis.histories import (
     FIRST,
     LENGTH,
@@ -128,6 +128,8 @@ class Grammar:
         Of the subjects.
     horizon : float
         Length of a typical history.
+    resolution : float or None
+        Times of events are multiples of it; None for no such number.
     """
 
     n_codes: int
@@ -147,6 +149,7 @@ class Grammar:
     most: NDArray[np.int64]
     length_shares: NDArray[np.float64]
     horizon: float
+    resolution: float | None
 
     @property
     def n_words(self) -> int:
@@ -259,6 +262,7 @@ class Grammar:
             most=np.concatenate(table.most),
             length_shares=length_shares,
             horizon=horizon,
+            resolution=resolution_of(np.unique(events.time)),
         )
 
     # ---- reading -----------------------------------------------------------------------------

@@ -114,3 +114,8 @@ def scores(share: NDArray) -> NDArray[np.float64]:
     """Normal scores of shares, not farther out than :data:`FARTHEST`."""
     with np.errstate(divide="ignore"):
         return ndtri(np.asarray(share, np.float64)).clip(-FARTHEST, FARTHEST)
+
+
+def middle_scores(low: NDArray, high: NDArray) -> NDArray[np.float64]:
+    """Normal scores in the middle of what a number covers of its distribution."""
+    return scores(((low + high) / 2).clip(0, 1))

@@ -256,8 +256,10 @@ class SequenceModel(nn.Module):
         parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
 
         memory = remembered(words, at, decoder.symbols.number)
-        hints = F.pad(decoder.hints(words.score[:, :P]), (0, 1))  # the last one for all others
-        hint = hints[row, place.clamp(max=P)]
+        hints = decoder.stated(words.symbol[:, :P], words.score[:, :P])
+        track = decoder.tracks.of_code[code]
+        about_whole = code - decoder.n_codes - 1
+        hint = hints[row, decoder.stated.place(about_whole, track, memory.has_score)]
         context = decoder.context(code, words.since[at], memory, chart, plan.at(row), hint)
         about = decoder.about(state, gap, context)
         scores, symbols, owner = decoder.symbol_scores(about, context)

@@ -19,7 +19,7 @@ from tawt_sklearn.synthesis.gaps import SAME, LogGaps, cumulated
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.histories import FIRST, LENGTH, SPAN, START
 from tawt_sklearn.synthesis.marginals import FARTHEST
-from tawt_sklearn.synthesis.mixtures import log_normal_mixture
+from tawt_sklearn.synthesis.mixtures import SMALLEST_SPREAD, log_normal_mixture
 from tawt_sklearn.synthesis.symbols import BOTH, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
@@ -31,6 +31,9 @@ N_STRATA = 4
 
 N_MATCHES, N_MATCHED = 8, 2048
 """Rounds in which the frequencies of a word are matched, and beginnings for that."""
+
+FEWEST = 30
+"""Numbers whose mean and spread are matched."""
 
 FEWER = 0.75
 """Rows that have ended leave once the others are a smaller share than this."""
@@ -106,6 +109,7 @@ class Rows(NamedTuple):
     state: Tensor  # (B, D), from which the next event is chosen
     cache: Cache
     added: Tensor  # (B, D), to each word
+    hints: Tensor  # (B, ...) of what is stated, for numbers
     total: Tensor  # (B,) events that they are to have
     span: Tensor  # (B,) float64, the time that these are to take
     last: Words  # (B,) the one before
@@ -122,6 +126,7 @@ class Rows(NamedTuple):
             state=self.state[rows],
             cache=self.cache,
             added=self.added[rows],
+            hints=self.hints[rows],
             total=self.total[rows],
             span=self.span[rows],
             last=Words(*(part[rows] for part in self.last)),
@@ -206,7 +211,10 @@ class Writer:
             known = since, rows.last, rows.chart, rows.plan
             code = self._draw(decoder.code_scores(rows.state, gap, *known))
             memory = rows.notes.of(code, since, decoder.symbols.number)
-            context = decoder.context(code, since, memory, rows.chart, rows.plan)
+            track = decoder.tracks.of_code[code]
+            place = decoder.stated.place(code - decoder.n_codes - 1, track, memory.has_score)
+            hint = rows.hints.gather(1, place.unsqueeze(1)).squeeze(1)
+            context = decoder.context(code, since, memory, rows.chart, rows.plan, hint)
             about = decoder.about(rows.state, gap, context)
             drawn = self._symbol(about, context)
             kind = decoder.symbols.kind[drawn]
@@ -271,8 +279,9 @@ class Writer:
     def match(self, z: Callable[[int], Tensor], shares: dict[int, Tensor]) -> None:
         """Let words about the whole history come as often as they did in the data.
 
-        Changes the biases of their symbols, which no other word has.  A network that has seen a few
-        hundred subjects tells lengths and labels apart better than it knows how frequent they are.
+        Changes the biases of their symbols, which no other word has, and shift and scale of their
+        numbers.  A network that has seen a few hundred subjects tells lengths and labels apart
+        better than it knows how frequent they are.
 
         Parameters
         ----------
@@ -288,6 +297,18 @@ class Writer:
             self.decoder.symbol_bias[first : first + len(share)] += change
             table = (table + change).log_softmax(-1)
         return table
+
+    def _standard(self, number: Tensor, numeric: Tensor, code: Tensor) -> Tensor:
+        """Numbers (N,) of one word, those there are with mean 0 and spread 1, from now on."""
+        some = number[numeric]
+        if len(some) < FEWEST:
+            return number
+        decoder, word = self.decoder, code[0]
+        change, factor = -some.mean(), 1 / some.std().clamp(min=SMALLEST_SPREAD)
+        # What was scale * (mean + shift) before is now factor * (that + change).
+        decoder.shift[word] += change / decoder.scale[word]
+        decoder.scale[word] *= factor
+        return factor * (number + change)
 
     def _begin(
         self,
@@ -309,7 +330,8 @@ class Writer:
         latent, cache = z(n * R), decoder.cache()
         state = decoder.step(decoder.begin + decoder.latent(latent), cache)
         weight = torch.zeros_like(state[:, 0])
-        symbol = torch.zeros(n * R, P, dtype=torch.int64, device=self.device)
+        # What is still to be drawn is any word of the prefix; nothing follows from it before.
+        symbol = decoder.symbols.offsets[decoder.n_codes + 1 :][:P].repeat(n * R, 1)
         score = state.new_zeros(n * R, P)
         for k in range(P):
             if k == N and R > 1:  # how often codes come is drawn for the chosen ones alone
@@ -322,7 +344,7 @@ class Writer:
                 cache.keep(best)
             nothing = torch.zeros_like(weight)
             code = torch.full_like(symbol[:, 0], decoder.n_codes + 1 + k)
-            context = self._prefix_context(code, latent, decoder.hints(score)[:, k])
+            context = self._prefix_context(code, latent, decoder.stated(symbol, score)[:, k])
             about = decoder.about(state, torch.zeros_like(code), context)
             table, first = self._symbols(about, context)
             if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
@@ -332,6 +354,8 @@ class Writer:
             if shares is not None:
                 table = self._matched(table, int(first[0]), shares[k])
             drawn, number = first + self._draw(table), self._number(about, context)
+            if shares is not None:
+                number = self._standard(number, decoder.symbols.kind[drawn] == NUMBER, code)
             if k in given:
                 asked, wanted = (x.repeat_interleave(R) for x in given[k])
                 forced = asked >= 0
@@ -415,6 +439,7 @@ class Writer:
             state=state,
             cache=cache,
             added=to_latent + subject,
+            hints=decoder.stated(symbol, score),
             total=total.to(score.dtype),
             span=self._span(symbol, score),
             last=Words(*(part[:, -1] for part in words)),

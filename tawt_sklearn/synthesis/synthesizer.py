@@ -30,13 +30,15 @@ from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import Pretrained, SharesPretrained, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.persistence.savable import Savable
-from tawt_sklearn.synthesis.data import SynthesisDataset, hints
+from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
-from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.grammar import Grammar, Sentences
 from tawt_sklearn.synthesis.labels import LabelModel
 from tawt_sklearn.synthesis.model import SequenceModel
 from tawt_sklearn.synthesis.sampling import Writer, Written
+from tawt_sklearn.synthesis.stated import regressed
+from tawt_sklearn.synthesis.summaries import multiplied, summaries, width
 from tawt_sklearn.synthesis.training import ActiveUnits, StopOnTheClock, SynthesisNet
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
@@ -281,7 +283,7 @@ class SequenceSynthesizer(
             data = SynthesisDataset(rows, grammar.read(events, statics, labels))
             self.net_ = self._train(data, pretrained, device, seed)
             posterior = self.net_.posteriors(data)
-            self.labels_ = self._label_model(posterior.mean.numpy(), labels)
+            self.labels_ = self._label_model(data.sentences, labels)
             with isolated_torch(seed, device, n_threads=1):
                 drawn = posterior.draw().numpy()
             with config_context(array_api_dispatch=False):  # which mixtures do not take
@@ -347,10 +349,10 @@ class SequenceSynthesizer(
         )
         watched = data.subset(np.sort(order[:N_WATCHED]))
         with isolated_torch(seed, device, n_threads=1):
-            weights = make_model().state_dict()
-            first = weights["decoder.hinted"]
-            told = torch.from_numpy(hints(kept.whole(len(first))))
-            weights["decoder.hinted"] = told.to(first)
+            model = make_model()
+            weights = model.state_dict()
+            told = regressed(model.decoder.stated, kept, self.grammar_.charted)
+            weights |= {f"decoder.stated.{name}": table for name, table in told.items()}
             if pretrained is not None:
                 own = pretrained.net.weights()
                 weights |= {name: w for name, w in own.items() if name.startswith("backbone.")}
@@ -416,12 +418,13 @@ class SequenceSynthesizer(
             writer = Writer(self.net_.module_.decoder, self.grammar_, generator)
             writer.match(self._latents(random), told)
 
-    def _label_model(self, z: NDArray, labels: pd.DataFrame) -> LabelModel | None:
+    def _label_model(self, sentences: Sentences, labels: pd.DataFrame) -> LabelModel | None:
         """Of a single label that is a class; None for all others."""
-        if labels.shape[1] != 1 or not len(self.grammar_.columns["label", 0].levels):
+        grammar = self.grammar_
+        if labels.shape[1] != 1 or not len(grammar.columns["label", 0].levels):
             return None
-        level, _ = self.grammar_.columns["label", 0].read(labels[0])
-        return LabelModel.fit(z, level)
+        level, _ = grammar.columns["label", 0].read(labels[0])
+        return LabelModel.fit(summaries(sentences, grammar), level, multiplied(grammar))
 
     def _latents(self, random: np.random.RandomState) -> Callable[[int], torch.Tensor]:
         """Draws so many new latents."""
@@ -475,7 +478,9 @@ class SequenceSynthesizer(
         if y is not None or self.labels_ is None:
             return drawn
         X, first = drawn
-        level = self.labels_.draw(self.transform(X), random)
+        parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
+        sentences = self.grammar_.read(*parts, None)
+        level = self.labels_.draw(summaries(sentences, self.grammar_), random)
         column = self.grammar_.columns["label", 0]
         labels = column.written(level, np.full(n, np.nan), 0).to_numpy()
         return X, labels.reshape(first.shape)
@@ -619,10 +624,12 @@ class SequenceSynthesizer(
         if self.density_.mean.shape != (K, d) or self.density_.root.shape != (K, d, d):
             raise SaveFileError("Expected a density of as many dimensions as the latent has.")
         if (labels := self.labels_) is not None:
-            L = len(labels.levels)
-            shapes = [labels.weight.shape, labels.intercept.shape, labels.center.shape]
-            if [*shapes, labels.scale.shape] != [(L, d), (L,), (d,), (d,)]:
-                raise SaveFileError("Expected a model of labels on the latent.")
+            L, Q, K = len(labels.levels), labels.pairs.shape[1], len(labels.center)
+            shapes = [labels.weight.shape, labels.intercept.shape, labels.scale.shape]
+            if [*shapes, labels.pairs.shape] != [(L, K), (L,), (K,), (2, Q)] or (
+                K - Q != width(self.grammar_) or not np.isin(labels.pairs, np.arange(K - Q)).all()
+            ):
+                raise SaveFileError("Expected a model of labels on summaries of histories.")
         form, grammar = self.form_, self.grammar_
         static = [("static", name) for name in form.columns if name != form.events_name]
         columns = static + [("label", k) for k in range(form.n_labels)]

@@ -47,7 +47,7 @@ class Context(NamedTuple):
     chart: Chart  # (N, ...)
     others: Tensor  # (N, 4 C), Tracks.together at the time of the word
     plan: Tensor  # (N, C), the mean number of each code that the latent tells
-    hint: Tensor  # (N,) of what the words about the whole history have said before
+    hint: Tensor  # (N,) how much the number moves by what is stated of the whole history
 
     def at(self, some: Tensor) -> Context:
         """Only some words."""

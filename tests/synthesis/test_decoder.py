@@ -238,6 +238,28 @@ def slow_trend(numbers: list[tuple[float, float]], now: float) -> torch.Tensor:
     return torch.tensor([np.clip(slope * far, -4, 4)])
 
 
+def slow_hint(decoder, grammar, place, code, symbol, score, has_score) -> torch.Tensor:
+    """What follows of a number from the words about the whole history, column after column."""
+    P, stated = decoder.n_prefix, decoder.stated
+    track = int(decoder.tracks.of_code[code[place]])
+    if place >= P and track == decoder.tracks.n_codes:
+        return torch.zeros(1).double()
+    weight = stated.weight[place if place < P else P + 2 * track + has_score]
+    hint = torch.zeros(1).double()
+    column = P
+    for k in range(P):
+        known = k < place
+        hint += known * weight[k] * (score[k] - stated.usual[k])
+        first, last = grammar.offsets[grammar.n_codes + 1 + k :][:2]
+        for other in range(first, last):
+            numeric = grammar.kind[other] == NUMBER or not np.isnan(grammar.level_score[other])
+            if not numeric and last - first > 1:
+                hint += known * weight[column] * (float(symbol[k] == other) - stated.usual[column])
+                column += 1
+    assert column == stated.n_columns
+    return hint
+
+
 def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, float]:
     """Of one row: a loop over its words, with the whole distribution of each choice written out."""
     decoder, P = model.decoder, model.decoder.n_prefix
@@ -288,9 +310,7 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             slow_trend([(since[k].item(), score[k]) for k in numbered], since[place].item()),
         )
         word = torch.tensor([code[place]])
-        hint = torch.zeros(1).double()
-        if place < P:
-            hint[0] = sum(decoder.hinted[place, k] * score[k] for k in range(place))
+        hint = slow_hint(decoder, grammar, place, code, symbol, score, bool(numbered))
         context = decoder.context(word, since[place : place + 1], memory, chart, plan, hint)
         about = decoder.about(state[None], now, context)
         first, last = grammar.offsets[code[place] : code[place] + 2]

@@ -18,7 +18,7 @@ def test_labels_are_as_frequent_as_they_are_likely(levels):
     chances = np.exp(np.outer(z[:, 0], np.arange(len(levels))))
     chances /= chances.sum(1, keepdims=True)
     which = (chances.cumsum(1) < rng.random_sample((20_000, 1))).sum(1)
-    model = LabelModel.fit(z, np.array(levels)[which])
+    model = LabelModel.fit(z, np.array(levels)[which], np.arange(4))
     np.testing.assert_allclose(model.chances(z), chances, atol=0.05)
     some = z[:100]
     drawn = np.mean([model.draw(some, rng) == levels[-1] for _ in range(1000)], axis=0)
@@ -28,9 +28,33 @@ def test_labels_are_as_frequent_as_they_are_likely(levels):
 
 def test_what_is_no_class_has_no_model():
     z = np.random.default_rng(0).normal(size=(40, 3))
-    assert LabelModel.fit(z, np.zeros(40, np.int64)) is None
-    assert LabelModel.fit(z, np.arange(40) % (MOST_CLASSES + 1)) is None
-    assert LabelModel.fit(z[:4], np.array([0, 1, 2, 0])) is None
+    all_columns = np.arange(3)
+    assert LabelModel.fit(z, np.zeros(40, np.int64), all_columns) is None
+    assert LabelModel.fit(z, np.arange(40) % (MOST_CLASSES + 1), all_columns) is None
+    assert LabelModel.fit(z[:4], np.array([0, 1, 2, 0]), all_columns) is None
+
+
+@pytest.mark.parametrize("n_levels", [2, 3])
+def test_products_that_matter_are_found(n_levels):
+    """The label is about where two columns agree, and nothing else."""
+    rng = np.random.RandomState(0)
+    table = rng.standard_normal((1000, 30)) * 3 + 1
+    agree = (table[:, 4] - 1) * (table[:, 17] - 1) / 9
+    level = np.digitize(agree + rng.standard_normal(1000), [-0.5, 0.5][: n_levels - 1])
+    model = LabelModel.fit(table, level, np.arange(1, 30))
+    assert [4, 17] in model.pairs.T.tolist()
+    assert np.corrcoef(model.chances(table)[:, -1], agree)[0, 1] > 0.8
+    none = LabelModel.fit(table, rng.permutation(level), np.arange(1, 30))
+    assert none.pairs.shape == (2, 0)
+    assert np.abs(none.chances(table) - np.bincount(level) / 1000).max() < 0.1
+    alone = LabelModel.fit(table, level, np.array([4]))
+    assert alone.pairs.shape == (2, 0)
+
+
+def test_levels_of_one_subject():
+    z = np.random.default_rng(0).normal(size=(40, 3))
+    model = LabelModel.fit(z, (np.arange(40) == 3).astype(np.int64), np.arange(3))
+    np.testing.assert_allclose(model.chances(z).mean(0), [0.975, 0.025], atol=0.01)
 
 
 def test_labels_follow_what_was_written():
