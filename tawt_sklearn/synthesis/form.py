@@ -18,7 +18,7 @@ from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import as_events, channels_of, find_events, is_numbers
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.synthesis.gaps import multiples
+from tawt_sklearn.synthesis.gaps import multiples, settled
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.histories import FIRST, START, WINDOW
 from tawt_sklearn.synthesis.sampling import Written
@@ -239,13 +239,13 @@ class Form:
         text = np.where(np.isin(kind, (LEVEL, BOTH)), grammar.text[written.symbol], -1)
         start, first = np.nan_to_num(whole[START][1]), np.nan_to_num(whole[FIRST][1])
         row = written.row
-        time = (start + first)[row] + written.time
-        step = grammar.resolution
+        time, step = (start + first)[row] + written.time, grammar.resolution
         time = np.round(time, 9) if step is None else multiples(time, step)
+        start = settled(start, step)
         time = np.maximum(time, start[row])
         kept = np.ones(len(row), bool)
         if WINDOW in whole:
-            end = start + np.maximum(whole[WINDOW][1], 0.0)
+            end = settled(start + np.maximum(whole[WINDOW][1], 0.0), step)
             kept = ~(time > end[row] + 1e-9)
             time = np.fmin(time, end[row])
         lengths = np.bincount(row[kept], minlength=n)

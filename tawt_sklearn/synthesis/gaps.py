@@ -28,6 +28,9 @@ SAME = 0
 RESOLUTIONS = (1.0, 0.5, 0.25, 0.1, 1 / 60, 0.01, 0.001, 1 / 3600, 1e-4)
 """Steps that times may go in, from the largest to the smallest."""
 
+ROUNDING = 1e-6
+"""How far from a multiple of the step times are by rounding alone."""
+
 MOST_STRETCH = 2.0
 """By which gaps are made longer or shorter, at most."""
 
@@ -108,6 +111,14 @@ def multiples(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
         per_unit = round(1 / step)
         return np.round(times * per_unit) / per_unit
     return np.round(times / step) * step
+
+
+def settled(times: NDArray[np.float64], step: float | None) -> NDArray[np.float64]:
+    """Times that are multiples of a step but for rounding are so exactly; others stay."""
+    if step is None:
+        return times
+    near = multiples(times, step)
+    return np.where(np.abs(times - near) < ROUNDING, near, times)
 
 
 def resolution_of(times: NDArray[np.float64]) -> float | None:

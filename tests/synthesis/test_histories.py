@@ -7,8 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from tawt_sklearn.synthesis import SequenceSynthesizer
-from tawt_sklearn.synthesis.gaps import MOST_STRETCH, SAME, GapClasses, LogGaps
+from tawt_sklearn.synthesis import SequenceSynthesizer, sampling
+from tawt_sklearn.synthesis.gaps import (
+    MOST_STRETCH,
+    SAME,
+    GapClasses,
+    LogGaps,
+    multiples,
+    resolution_of,
+)
 from tawt_sklearn.synthesis.grammar import MOST_LENGTHS
 from tawt_sklearn.synthesis.histories import LENGTH
 from tawt_sklearn.synthesis.symbols import BOTH, REPEAT
@@ -30,6 +37,17 @@ def test_lengths_are_those_of_the_data_whatever_the_network_thinks():
     drawn = synthesizer.sample(400, random_state=0)["events"].array
     share = np.bincount(np.diff(drawn.offsets), minlength=9) / 400
     np.testing.assert_allclose(share, real, atol=0.05)
+
+
+def test_numbers_about_the_whole_history_have_the_mean_and_spread_of_the_data(monkeypatch):
+    """After one epoch of a few steps the network does not know either."""
+    monkeypatch.setattr(sampling, "N_MATCHED", 2048)
+    age = np.random.default_rng(0).normal(60, 10, 120).round(2)
+    X = simple(120, static={"age": age})
+    synthesizer = fit(X, min_subjects_per_code=1)
+    drawn = synthesizer.sample(2000, random_state=0)["age"]
+    assert abs(drawn.mean() - age.mean()) < 1.5
+    assert 0.85 < drawn.std() / age.std() < 1.15
 
 
 def test_many_different_lengths_are_put_into_classes():
@@ -102,6 +120,27 @@ def test_log_normal_gaps_and_back():
     positive = gaps[gaps > 0]
     np.testing.assert_allclose(learned.of_wait(learned.wait(positive).astype(float)), positive)
     assert learned.of_wait(np.array([-9.0, 9.0])).tolist() == [0.5, 30.0]
+
+
+@pytest.mark.parametrize("gap", ["bins", "lognormal_mixture"])
+def test_times_of_minutes_are_the_very_same_numbers(gap):
+    """A time that was read as 61 / 60 is written as 61 / 60, to the last digit."""
+    rng = np.random.default_rng(0)
+    minutes = [np.sort(rng.choice(2000, 10, replace=False)) for _ in range(80)]
+    subjects = [[(float(m / 60), "a", 1.5) for m in of] for of in minutes]
+    synthesizer = SequenceSynthesizer(**QUICK, gap=gap).fit(frame_of(*subjects))
+    assert synthesizer.grammar_.resolution == 1 / 60
+    time = synthesizer.sample(60, random_state=0)["events"].events.flat("time")
+    assert np.isin(time, np.arange(10_000) / 60).all()
+    assert len(np.unique(time)) > 100
+
+
+def test_times_of_no_grid():
+    times = np.random.default_rng(0).random(500) * 100
+    assert resolution_of(times) is None
+    assert resolution_of(np.round(times, 2)) == 0.01
+    np.testing.assert_array_equal(multiples(np.array([0.1 + 0.2, 7.4999]), 0.1), [0.3, 7.5])
+    np.testing.assert_array_equal(multiples(np.array([3.4, 3.6]), 1.0), [3.0, 4.0])
 
 
 def test_no_gap_at_all():
