@@ -2,6 +2,8 @@
 
     p(word | before, z) = p(gap) p(code | gap) p(symbol | gap, code) p(number | gap, code, symbol)
 
+Words about the whole history come first, and do not depend on z: it is about the rest.
+
 A number is a mixture of normal distributions around the last number of the same code, on normal
 scores.  See Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, for z, and McDermott et al.,
 "Event Stream GPT", 2023, for transformers over events with parts that depend on each other.
@@ -279,11 +281,12 @@ class Decoder(nn.Module):
         x = torch.cat([self.begin.expand(len(x), 1, -1), x[:, :-1]], dim=1)
         P = self.n_prefix
         now = torch.cat([torch.zeros_like(words.since[:, :1]), words.since[:, :-1]], dim=1)
-        x = x + self.charted(self.tracks.facts(chart, now)) + self.latent(z).unsqueeze(1)
+        x = x + self.charted(self.tracks.facts(chart, now))
         # Words about the whole history do not know yet what they are going to say.
         plan = Plan(*(part.unsqueeze(1) for part in plan))
         due = self.due(chart.at(slice(None), slice(P, None)), plan)
-        x = torch.cat([x[:, :P], x[:, P:] + subject + self.planned(due)], dim=1)
+        told = subject + self.planned(due) + self.latent(z).unsqueeze(1)
+        x = torch.cat([x[:, :P], x[:, P:] + told], dim=1)
         for block in self.blocks:
             x = block(x, P + 1, self.context_length)
         return self.norm(x)

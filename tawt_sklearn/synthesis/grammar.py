@@ -1,8 +1,8 @@
 """Histories as sentences: what there is to choose, word after word, and the words of a data set.
 
-A sentence begins with what holds for the whole subject (when its history starts and how long it
-is, how many events it has, static columns, labels, how often each code comes), goes on with its
-events in order of time, and ends with a word of its own, once it has as many as it said.  Every
+A sentence begins with what holds for the whole subject (labels, static columns, how many events it
+has, when its history starts and how long it is, how often each code comes), goes on with its events
+in order of time, and ends with a word of its own, once it has as many as it said.  Every
 word is a gap since the last one, a code, a symbol (nothing, a number, the last number again, one of
 the levels of the code, or a text beside a number) and, where the symbol says so, a number.
 """
@@ -31,7 +31,7 @@ from tawt_sklearn.synthesis.histories import (
     last_of_same,
     repeated,
 )
-from tawt_sklearn.synthesis.marginals import Marginal, scores
+from tawt_sklearn.synthesis.marginals import Marginal, middle_scores
 from tawt_sklearn.synthesis.symbols import (
     BOTH,
     LEVEL,
@@ -211,15 +211,15 @@ class Grammar:
         subjects = np.bincount(pairs % V, minlength=V) if V else np.zeros(0, np.int64)
         kept = np.flatnonzero(subjects >= min_subjects)
         history = Histories.of(events, kept)
-        prefix: list[Any] = [LENGTH, START, FIRST]
-        if history.has_windows:
-            prefix += [WINDOW, SPAN]
         columns = {}
-        for kind, frame in (("static", statics), ("label", labels)):
+        for kind, frame in (("label", labels), ("static", statics)):
             least = min_subjects if kind == "static" else 1
             for name in frame.columns:
                 columns[kind, name] = Column.fit(frame[name], least, min_subjects)
-                prefix.append((kind, name))
+        # What may be asked for comes first, so that all else follows from it.
+        prefix: list[Any] = [*columns, LENGTH, START, FIRST]
+        if history.has_windows:
+            prefix += [WINDOW, SPAN]
         span = history.time[history.time > 0]
         horizon = float(np.quantile(span, 0.99)) if len(span) else 1.0
         table = SymbolTable(len(kept), min_subjects)
@@ -476,9 +476,23 @@ class Grammar:
                 word = self.word((kind, name))
                 self._read_whole(word, np.arange(n), level, number, symbol, low, high)
                 symbol[~present] = -1
-                score = np.where(high >= 0, scores(((low + high) / 2).clip(0, 1)), 0.0)
+                score = np.where(high >= 0, middle_scores(low, high), 0.0)
                 given[self.prefix.index((kind, name))] = symbol, score
         return given
+
+    def stated(
+        self, sentences: Sentences
+    ) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """As :meth:`given`, all that sentences say of the whole history, but for labels."""
+        told = {}
+        for k in range(self.n_prefix):
+            if k < len(self.prefix) and self.prefix[k][0] == "label":
+                continue
+            at = sentences.offsets[:-1] + k
+            low, high = sentences.low[at], sentences.high[at]
+            score = np.where(high >= 0, middle_scores(low, high), 0.0)
+            told[k] = sentences.symbol[at].copy(), score
+        return told
 
     # ---- writing -----------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class SequenceModel(nn.Module):
     word_dropout : float
         Share of events that the decoder does not see when it goes on.
     n_labels : int
-        How many of the prefix words, the last ones, are labels.
+        How many of the prefix words, the first ones, are labels.
     """
 
     n_steps: Tensor
@@ -184,7 +184,7 @@ class SequenceModel(nn.Module):
         whole = torch.full_like(weight[:, :P], WHOLE)
         labels = (LABEL * length).clamp(min=WHOLE).unsqueeze(1)
         n_named = P - self.decoder.tracks.n_codes
-        whole[:, n_named - self.n_labels : n_named] = labels.to(whole.dtype)
+        whole[:, : self.n_labels] = labels.to(whole.dtype)
         whole[:, n_named:] = COUNT
         weight[:, :P] = whole
         if int(length.max()) <= W:

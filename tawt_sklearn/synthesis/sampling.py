@@ -24,7 +24,7 @@ from tawt_sklearn.synthesis.symbols import BOTH, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
 N_CANDIDATES = 24
-"""Latents that are drawn for each row of which something is given, to choose from."""
+"""Beginnings that are drawn for each row of which something is given, to choose from."""
 
 N_STRATA = 4
 """Beginnings that are drawn for each row of which nothing is given, to choose from."""
@@ -161,7 +161,7 @@ class Writer:
     @torch.inference_mode()
     def write(
         self,
-        z: Callable[[int], Tensor],
+        z: Callable[[Tensor], Tensor],
         n: int,
         given: dict[int, tuple[Tensor, Tensor]],
         progress: Callable[[int], Any],
@@ -172,7 +172,7 @@ class Writer:
         Parameters
         ----------
         z : callable
-            Number -> so many latents (number, d_latent).
+            What is stated (n, F), in the columns of :class:`Stated` -> latents (n, d_latent).
         given : dict
             Prefix word, counted from 0 -> its symbol in each row, -1 where it is to be drawn, and
             the normal score of its number.
@@ -183,7 +183,8 @@ class Writer:
             as often as in the data; else rows are in the order of the latents.
         """
         decoder = self.decoder
-        latent, (symbol, score) = self._begin(z, n, given, in_strata=in_strata)  # (n, P)
+        symbol, score = self._begin(n, given, in_strata=in_strata)  # (n, P)
+        latent = z(decoder.stated.columns(symbol, score))
         rows = self._read_prefix(latent, symbol, score)
         span = rows.span.cpu().numpy()
         told: list[tuple[Tensor, ...]] = []
@@ -276,7 +277,7 @@ class Writer:
         )
 
     @torch.inference_mode()
-    def match(self, z: Callable[[int], Tensor], shares: dict[int, Tensor]) -> None:
+    def match(self, shares: dict[int, Tensor]) -> None:
         """Let words about the whole history come as often as they did in the data.
 
         Changes the biases of their symbols, which no other word has, and shift and scale of their
@@ -288,7 +289,7 @@ class Writer:
         shares : dict
             Prefix word, counted from 0 -> share of each of its symbols in the data.
         """
-        self._begin(z, N_MATCHED, {}, shares)
+        self._begin(N_MATCHED, {}, shares)
 
     def _matched(self, table: Tensor, first: int, share: Tensor) -> Tensor:
         """Log-probabilities (N, K) that are shares (K,) on average, from now on."""
@@ -312,23 +313,25 @@ class Writer:
 
     def _begin(
         self,
-        z: Callable[[int], Tensor],
         n: int,
         given: dict[int, tuple[Tensor, Tensor]],
         shares: dict[int, Tensor] | None = None,
         in_strata: bool = False,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Latents, and the words about the whole history: symbols and scores (n, P).
+    ) -> tuple[Tensor, Tensor]:
+        """The words about the whole history: symbols and scores (n, P).
 
-        Where some are given, latents are drawn for which these are likely: of several candidates,
-        with what else they say of the history, one by how likely they make what is given.  Where
-        none is and ``in_strata`` says so, rows are drawn in strata of length.  With
-        ``shares`` each word is matched with its own, given those before it.
+        Where some are given, those before them are such as make these likely: of several
+        candidates, one by how likely it makes what is given.  Where none is and ``in_strata`` says
+        so, rows are drawn in strata of length.  With ``shares`` each word is matched with its own,
+        given those before it.
         """
         decoder, P, N = self.decoder, self.decoder.n_prefix, len(self.grammar.prefix)
-        R = N_CANDIDATES if given else N_STRATA if in_strata else 1
-        latent, cache = z(n * R), decoder.cache()
-        state = decoder.step(decoder.begin + decoder.latent(latent), cache)
+        R = 1 if given or not in_strata else N_STRATA
+        last = max((k for k in given if k < N), default=0)
+        if any(k not in given or bool((given[k][0] < 0).any()) for k in range(last)):
+            R = N_CANDIDATES
+        cache = decoder.cache()
+        state = decoder.step(decoder.begin.expand(n * R, -1), cache)
         weight = torch.zeros_like(state[:, 0])
         # What is still to be drawn is any word of the prefix; nothing follows from it before.
         symbol = decoder.symbols.offsets[decoder.n_codes + 1 :][:P].repeat(n * R, 1)
@@ -339,12 +342,12 @@ class Writer:
                     best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
                 else:
                     best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
-                latent, symbol, score = latent[best], symbol[best], score[best]
+                symbol, score = symbol[best], score[best]
                 state, weight = state[best], weight[best]
                 cache.keep(best)
             nothing = torch.zeros_like(weight)
             code = torch.full_like(symbol[:, 0], decoder.n_codes + 1 + k)
-            context = self._prefix_context(code, latent, decoder.stated(symbol, score)[:, k])
+            context = self._prefix_context(code, decoder.stated(symbol, score)[:, k])
             about = decoder.about(state, torch.zeros_like(code), context)
             table, first = self._symbols(about, context)
             if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
@@ -357,7 +360,7 @@ class Writer:
             if shares is not None:
                 number = self._standard(number, decoder.symbols.kind[drawn] == NUMBER, code)
             if k in given:
-                asked, wanted = (x.repeat_interleave(R) for x in given[k])
+                asked, wanted = (x.repeat_interleave(len(drawn) // n) for x in given[k])
                 forced = asked >= 0
                 drawn = torch.where(forced, asked, drawn)
                 number = torch.where(forced, wanted.to(number.dtype), number)
@@ -371,16 +374,16 @@ class Writer:
             symbol[:, k], score[:, k] = drawn, torch.where(level.isnan(), number, level)
             if k + 1 < P:
                 words = prefix_words(code, symbol[:, k], score[:, k])
-                state = decoder.step(decoder.embed(words) + decoder.latent(latent), cache)
-        return latent, (symbol, score)
+                state = decoder.step(decoder.embed(words), cache)
+        return symbol, score
 
-    def _prefix_context(self, code: Tensor, latent: Tensor, hint: Tensor) -> Context:
+    def _prefix_context(self, code: Tensor, hint: Tensor) -> Context:
         """Of words about the whole history, of which nothing comes before its events."""
-        decoder, none = self.decoder, torch.zeros_like(latent[:, 0])
+        decoder, none = self.decoder, torch.zeros_like(hint)
         nothing = torch.full_like(code, decoder.symbols.number)
         memory = Memory(nothing, none, none > 0, none, none, none, none)
         chart = decoder.tracks.empty(len(code), none)
-        plan = decoder.plan(latent, chart.n_events)
+        plan = Plan(chart.n_events, torch.zeros_like(chart.n_events))
         return decoder.context(code, none, memory, chart, plan, hint)
 
     def _in_strata(self, symbol: Tensor, n: int) -> Tensor:
@@ -428,12 +431,12 @@ class Writer:
         total, count = self._plan(symbol)
         chart, plan = decoder.tracks.empty(n, score), decoder.plan(latent, count.to(score.dtype))
         cache = decoder.cache()
-        state = decoder.step(decoder.begin + to_latent, cache)
+        state = decoder.step(decoder.begin.expand(n, -1), cache)
         for k in range(P):
             more = 0.0
             if k == P - 1:  # the last word is what the first event is after
-                more = subject + decoder.planned(decoder.due(chart, plan))
-            state = decoder.step(embedded[:, k] + to_latent + more, cache)
+                more = to_latent + subject + decoder.planned(decoder.due(chart, plan))
+            state = decoder.step(embedded[:, k] + more, cache)
         return Rows(
             row=torch.arange(n, device=self.device),
             state=state,

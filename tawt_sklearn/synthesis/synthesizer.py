@@ -47,6 +47,9 @@ from tawt_sklearn.training.pretraining import LossParts
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
 
+Latents = Callable[[torch.Tensor], torch.Tensor]
+"""What is stated of histories (n, F) -> their latents (n, d_latent)."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -62,7 +65,7 @@ MAX_FEATURE_PATCHES = 128
 WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
 """Share of the epochs, of so many at most, over which the divergence comes to count in full."""
 
-USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 30, 3600, 900, 10
+USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 24, 3600, 700, 10
 """How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
@@ -103,8 +106,8 @@ class SequenceSynthesizer(
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
     max_epochs : int or "auto", default="auto"
-        ``"auto"``: 30, but fewer where these are more than 3,600 steps (at least 10), and as many
-        as make 900 steps.
+        ``"auto"``: 24, but fewer where these are more than 3,600 steps (at least 10), and as many
+        as make 700 steps.
     max_time : float, optional
         Seconds after which training ends.
     batch_size : int, default=16
@@ -287,8 +290,9 @@ class SequenceSynthesizer(
             with isolated_torch(seed, device, n_threads=1):
                 drawn = posterior.draw().numpy()
             with config_context(array_api_dispatch=False):  # which mixtures do not take
-                self.density_ = LatentDensity.fit(drawn, np.random.RandomState(seed))
-            self._match(data, np.random.RandomState(seed))
+                told = self.net_.stated(data)
+                self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
+            self._match(data, seed)
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -408,15 +412,14 @@ class SequenceSynthesizer(
             "dropout": self.dropout,
         }
 
-    def _match(self, data: SynthesisDataset, random: np.random.RandomState) -> None:
+    def _match(self, data: SynthesisDataset, seed: int) -> None:
         """Words about the whole history come as often as in the data."""
         shares = self.grammar_.shares(data.sentences)
         device = self.net_.module_device
         told = {k: torch.from_numpy(share).to(device) for k, share in shares.items()}
-        generator = torch.Generator(device).manual_seed(int(random.randint(2**31 - 1)))
+        generator = torch.Generator(device).manual_seed(seed)
         with isolated_torch(0, device, n_threads=1):
-            writer = Writer(self.net_.module_.decoder, self.grammar_, generator)
-            writer.match(self._latents(random), told)
+            Writer(self.net_.module_.decoder, self.grammar_, generator).match(told)
 
     def _label_model(self, sentences: Sentences, labels: pd.DataFrame) -> LabelModel | None:
         """Of a single label that is a class; None for all others."""
@@ -426,12 +429,12 @@ class SequenceSynthesizer(
         level, _ = grammar.columns["label", 0].read(labels[0])
         return LabelModel.fit(summaries(sentences, grammar), level, multiplied(grammar))
 
-    def _latents(self, random: np.random.RandomState) -> Callable[[int], torch.Tensor]:
-        """Draws so many new latents."""
-        density, device = self.density_, self.net_.module_device
+    def _latents(self, random: np.random.RandomState) -> Latents:
+        """Draws new latents of histories of which something is stated."""
 
-        def latents(m: int) -> torch.Tensor:
-            return torch.from_numpy(density.draw(m, random).astype(np.float32)).to(device)
+        def latents(stated: torch.Tensor) -> torch.Tensor:
+            drawn = self.density_.draw(stated.double().cpu().numpy(), random)
+            return torch.from_numpy(drawn).to(stated)
 
         return latents
 
@@ -474,7 +477,8 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         n = self.form_.number_of_rows(n, y, static)
         asked = self.form_.asked(y, static)
-        drawn = self._write(n, lambda rows, own: self._latents(own), asked, random)
+        given = self.grammar_.given(asked, n)
+        drawn = self._write(n, lambda rows, own: self._latents(own), given, asked, random)
         if y is not None or self.labels_ is None:
             return drawn
         X, first = drawn
@@ -488,7 +492,8 @@ class SequenceSynthesizer(
     def _write(
         self,
         n: int,
-        latents: Callable[[slice, np.random.RandomState], Callable[[int], torch.Tensor]],
+        latents: Callable[[slice, np.random.RandomState], Latents],
+        given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
         asked: dict[str, pd.DataFrame],
         random: Any,
         in_strata: bool = True,
@@ -498,9 +503,9 @@ class SequenceSynthesizer(
         On a CPU several groups at a time, as many as torch has threads.
         """
         device, grammar = self.net_.module_device, self.grammar_
-        given = {
+        told = {
             word: (torch.from_numpy(symbol).to(device), torch.from_numpy(score).to(device))
-            for word, (symbol, score) in grammar.given(asked, n).items()
+            for word, (symbol, score) in given.items()
         }
         decoder = self.net_.module_.eval().decoder
         groups = [slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE)]
@@ -509,7 +514,7 @@ class SequenceSynthesizer(
         def write(group: tuple[slice, int]) -> Written:
             rows, seed = group
             torch.set_num_threads(1)
-            some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
+            some = {word: (a[rows], b[rows]) for word, (a, b) in told.items()}
             writer = Writer(decoder, grammar, torch.Generator(device).manual_seed(int(seed)))
             draw = latents(rows, np.random.RandomState(seed))
             written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
@@ -547,24 +552,30 @@ class SequenceSynthesizer(
         return self.net_.posteriors(data).mean.float().numpy()
 
     def reconstruct(self, X: Any, *, random_state: Any = None) -> Any:
-        """Write each history again, from its latent and its static columns alone."""
+        """Write each history again, from its latent and what is stated of the whole of it.
+
+        That is its static columns, when it starts and how long it is, and how often each code
+        comes.
+        """
         data = self._data(X)
         frame = self.form_.read(self, X, self.preparation_)
         random = check_random_state(self.random_state if random_state is None else random_state)
         mean = self.net_.posteriors(data).mean.float().to(self.net_.module_device)
+        given = self.grammar_.stated(data.sentences)
         static = frame.drop(columns=self.form_.events_name)
         asked = {"static": static.reset_index(drop=True)} if static.shape[1] else {}
-        for name in static.columns:  # what fit has left out counts as missing
+        for name in static.columns:  # what fit has left out is drawn
             column = self.grammar_.columns["static", name]
             level, number = column.read(static[name])
             unknown = (level < 0) & np.isnan(number)
             asked["static"][name] = asked["static"][name].astype(object).mask(unknown)
+            left_out = unknown & static[name].notna().to_numpy()
+            given[self.grammar_.prefix.index(("static", name))][0][left_out] = -1
 
-        def latents(rows: slice, own: Any) -> Callable[[int], torch.Tensor]:
-            some = mean[rows]
-            return lambda m: some.repeat_interleave(m // len(some), dim=0)
+        def latents(rows: slice, own: Any) -> Latents:
+            return lambda stated: mean[rows].to(stated)
 
-        found = self._write(len(frame), latents, asked, random, in_strata=False)
+        found = self._write(len(frame), latents, given, asked, random, in_strata=False)
         return found[0] if self.form_.n_labels else found
 
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
@@ -591,7 +602,7 @@ class SequenceSynthesizer(
         data = self._data(X, y)
         posterior = self.net_.posteriors(data)
         mean, spread = posterior.mean.numpy(), (0.5 * posterior.log_variance).exp().numpy()
-        random = np.random.RandomState(0)
+        random, stated = np.random.RandomState(0), self.net_.stated(data)
         told = []
         for _ in range(n_samples):
             # The same for all rows, so that none depends on the others.
@@ -599,7 +610,7 @@ class SequenceSynthesizer(
             z = mean + spread * noise
             proposed = (-0.5 * noise**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)).sum(1)
             likely = self.net_.log_likelihoods(data, z)
-            told.append(likely + self.density_.log_prob(z) - proposed)
+            told.append(likely + self.density_.log_prob(z, stated) - proposed)
         return logsumexp(told, axis=0) - np.log(n_samples)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -621,7 +632,10 @@ class SequenceSynthesizer(
         if any(model["backbone"][name] != learned[name] for name in learned):
             raise SaveFileError("Expected a network of the shape of what was learned of tokens.")
         K, d = len(self.density_.weight), model["decoder"]["d_latent"]
-        if self.density_.mean.shape != (K, d) or self.density_.root.shape != (K, d, d):
+        F = self.net_.module_.decoder.stated.n_columns
+        shapes = [(F, d), (K, d), (K, d, d)]
+        density = self.density_
+        if [density.slope.shape, density.mean.shape, density.root.shape] != shapes:
             raise SaveFileError("Expected a density of as many dimensions as the latent has.")
         if (labels := self.labels_) is not None:
             L, Q, K = len(labels.levels), labels.pairs.shape[1], len(labels.center)
@@ -632,7 +646,7 @@ class SequenceSynthesizer(
                 raise SaveFileError("Expected a model of labels on summaries of histories.")
         form, grammar = self.form_, self.grammar_
         static = [("static", name) for name in form.columns if name != form.events_name]
-        columns = static + [("label", k) for k in range(form.n_labels)]
+        columns = [("label", k) for k in range(form.n_labels)] + static
         told = [name for name in grammar.prefix if isinstance(name, tuple)]
         if not (told == columns == list(grammar.columns) and model["n_labels"] == form.n_labels):
             raise SaveFileError("Expected a grammar of the columns and labels that fit was given.")

@@ -44,6 +44,16 @@ class SynthesisNet(PretrainingNet):
         mean, log_variance = torch.from_numpy(self._each_row(dataset, ask)).unbind(1)
         return Posterior(mean, log_variance)
 
+    def stated(self, dataset: SynthesisDataset) -> NDArray[np.float64]:
+        """(n, F) what is stated of each history, in the columns of :class:`Stated`."""
+        decoder = self.module_.decoder
+
+        def ask(batch: SynthesisBatch, rows: NDArray[np.int64]) -> Tensor:
+            words, P = batch.words, decoder.n_prefix
+            return decoder.stated.columns(words.symbol[:, :P], words.score[:, :P])
+
+        return self._each_row(dataset, ask)
+
     def _each_row(
         self, dataset: SynthesisDataset, ask: Callable[[SynthesisBatch, NDArray[np.int64]], Tensor]
     ) -> NDArray[np.float64]:

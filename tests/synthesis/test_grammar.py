@@ -27,6 +27,9 @@ class Untrained:
         torch.manual_seed(0)
         return Posterior(torch.randn(len(data), 2), torch.zeros(len(data), 2))
 
+    def stated(self, data):
+        return np.zeros((len(data), 3))
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_trained(monkeypatch):
