@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tawt_sklearn.synthesis.causal import Cache, CausalBlock
 from tawt_sklearn.synthesis.chart import Chart, Tracks
+from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.mixtures import (
     FARTHEST_KNOT,
     N_KNOTS,
@@ -90,6 +91,7 @@ class Decoder(nn.Module):
     rates: Tensor
     shift: Tensor
     scale: Tensor
+    no_gap: Tensor
 
     def __init__(
         self,
@@ -120,6 +122,8 @@ class Decoder(nn.Module):
         self.tracks = Tracks(charted, offsets, [kind == LEVEL for kind in kinds], periods, horizon)
         C = self.tracks.n_codes
         self.register_buffer("repeats", torch.tensor([*repeats, False]), persistent=False)
+        no_gap = torch.arange(n_gaps) == SAME if n_gaps > 1 else torch.zeros(1, dtype=torch.bool)
+        self.register_buffer("no_gap", no_gap, persistent=False)
         rates = 2 * math.pi / horizon * 2.0 ** torch.arange(N_WAVES)
         self.register_buffer("rates", rates, persistent=False)
         n_words, n_symbols = len(offsets) - 1, self.symbols.number
@@ -332,9 +336,14 @@ class Decoder(nn.Module):
         """(N, D) what is known before a gap is chosen, time and events that are left among it."""
         return state + self.pace(self.paces(last.until, last.left, last.rest))
 
-    def gap_scores(self, about: Tensor) -> Tensor:
-        """(N, D) -> (N, n_gaps)."""
-        return self.to_gap(about)
+    def gap_scores(self, about: Tensor, last: Words, plan: Plan) -> Tensor:
+        """(N, D), and the words (N,) before -> (N, n_gaps).
+
+        There is some gap where no code is left for the time of the word before.
+        """
+        full = ~self.allowed(last, plan)[1].any(1)
+        scores = self.to_gap(about)
+        return scores.masked_fill(full.unsqueeze(1) & self.no_gap, IMPOSSIBLE)
 
     def gap_normals(self, about: Tensor) -> tuple[Tensor, ...]:
         """Log-weights, means and spreads (N, N_GAP_NORMALS) of the wait where there is one."""

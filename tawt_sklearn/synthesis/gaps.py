@@ -102,6 +102,15 @@ def cumulated(size: NDArray[np.float64], row: NDArray[np.int64]) -> NDArray[np.f
     return time - np.repeat(time[begins], lengths)
 
 
+def without_extremes(gaps: NDArray[np.float64], n_extreme: int) -> NDArray[np.float64]:
+    """Gaps (n,), those beyond the ``n_extreme``-th smallest and largest taken for these."""
+    k = min(n_extreme, (len(gaps) + 1) // 2)
+    if not k:
+        return gaps
+    ordered = np.sort(gaps)
+    return gaps.clip(ordered[k - 1], ordered[len(gaps) - k])
+
+
 def multiples(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     """The nearest multiples of a step, without an error in the last digit.
 
@@ -163,9 +172,11 @@ class LogGaps(Gaps):
         return 2
 
     @classmethod
-    def fit(cls, gaps: NDArray[np.float64]) -> LogGaps:
+    def fit(
+        cls, gaps: NDArray[np.float64], row: NDArray[np.int64] | None = None, min_subjects: int = 1
+    ) -> LogGaps:
         """Learn from gaps (n,) of zero or more."""
-        positive = gaps[gaps > 0]
+        positive = without_extremes(gaps[gaps > 0], min_subjects)
         least, most = (float(positive.min()), float(positive.max())) if len(positive) else (1, 1)
         return cls(*_scale(positive), least, most)
 
@@ -207,14 +218,22 @@ class GapClasses(Gaps):
         return gap > len(self.spikes)
 
     @classmethod
-    def fit(cls, gaps: NDArray[np.float64]) -> GapClasses:
-        """Learn from gaps (n,) of zero or more."""
-        positive = np.sort(gaps[gaps > 0])
-        values, counts = np.unique(positive, return_counts=True)
+    def fit(
+        cls, gaps: NDArray[np.float64], row: NDArray[np.int64] | None = None, min_subjects: int = 1
+    ) -> GapClasses:
+        """Learn from gaps (n,) of zero or more, and whose each is; by default all are others'.
+
+        No single value is a class of its own that fewer than ``min_subjects`` rows have.
+        """
+        positive = without_extremes(gaps[gaps > 0], min_subjects)
+        values, which, counts = np.unique(positive, return_inverse=True, return_counts=True)
         common = np.full(len(values), len(values) <= MOST_SINGLE)
         often = np.argsort(-counts, kind="stable")[:MOST_SPIKES]
         common[often] |= counts[often] >= max(LEAST_COUNT, LEAST_SHARE * len(positive))
         common |= counts * 2 * N_BINS >= len(positive)
+        row = np.arange(len(gaps)) if row is None else row
+        pairs = np.unique(np.stack([which, row[gaps > 0]]), axis=1)[0]
+        common &= np.bincount(pairs, minlength=len(values)) >= min_subjects
         spikes = values[common]
         rest = np.repeat(values[~common], counts[~common])
         points = [np.zeros((1, N_POINTS)), np.repeat(spikes[:, np.newaxis], N_POINTS, axis=1)]

@@ -251,7 +251,9 @@ class Grammar:
             charted=charted,
             prefix=prefix,
             columns=columns,
-            gaps=(GapClasses if gap == "bins" else LogGaps).fit(history.gap),
+            gaps=(GapClasses if gap == "bins" else LogGaps).fit(
+                history.gap, history.row, min_subjects
+            ),
             marginals=table.marginals,
             offsets=np.concatenate([[0], np.cumsum(table.counts)]).astype(np.int64),
             kind=np.concatenate(table.kinds).astype(np.int64),

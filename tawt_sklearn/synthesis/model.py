@@ -246,11 +246,13 @@ class SequenceModel(nn.Module):
         before = row[event], place[event] - 1
         last = Words(*(part[before] for part in words_of(words)))
         about_gap = decoder.about_gap(state_e, last)
-        likely = -F.cross_entropy(decoder.gap_scores(about_gap), gap_e, reduction="none")
+        gaps = decoder.gap_scores(about_gap, last, plan.at(row[event]))
+        likely = -F.cross_entropy(gaps, gap_e, reduction="none")
         if decoder.gap_sizes:
             sizes = log_normal_mixture(words.wait[at][event], decoder.gap_normals(about_gap))
             likely = likely + torch.where(gap_e == SAME, 0.0, sizes)
-        parts["gap"] = by_row(likely, event)
+        first = place[event] == P  # there is no gap before the first event
+        parts["gap"] = by_row(likely.masked_fill(first, 0.0), event)
         known = words.since[at][event], last, chart.at(event), plan.at(row[event])
         codes = decoder.code_scores(state_e, gap_e, *known)
         parts["code"] = by_row(-F.cross_entropy(codes, code[event], reduction="none"), event)
@@ -295,11 +297,25 @@ class SequenceModel(nn.Module):
                 hidden = torch.rand(some.code.shape, device=z.device) < self.word_dropout
                 hidden[:, : decoder.n_prefix] = False
             chart = decoder.chart(some, None if start is None else start.at(rows), hidden)
+            if start is not None:  # of which words about the whole history know nothing
+                chart = self.begun(chart)
             states = decoder(some, z[rows], plan.at(rows), chart, hidden)
             row, place = words.filled[rows, :T].nonzero().unbind(1)
             told.append((states[row, place], rows[row], place, *chart.at(row, place)))
         state, row, place, *known = (torch.cat(part) for part in zip(*told, strict=True))
         return state, row, place, Chart(*known)
+
+    def begun(self, chart: Chart) -> Chart:
+        """(B, T, ...) with nothing in it before the words about the whole history."""
+        P = self.decoder.n_prefix
+        empty = self.decoder.tracks.empty(len(chart.score), chart.score)
+        parts = zip(empty, chart, strict=True)
+        return Chart(
+            *(
+                torch.cat([none.unsqueeze(1).expand(-1, P, -1), c[:, P:]], dim=1)
+                for none, c in parts
+            )
+        )
 
     def property_loss(self, whole: Chart, z: Tensor) -> Tensor:
         """How well the latent tells how often codes occur, and the mean of their numbers."""

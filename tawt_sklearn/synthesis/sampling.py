@@ -18,7 +18,7 @@ from tawt_sklearn.synthesis.decoder import IMPOSSIBLE, Decoder
 from tawt_sklearn.synthesis.gaps import SAME, LogGaps, cumulated
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.histories import FIRST, LENGTH, SPAN, START
-from tawt_sklearn.synthesis.marginals import FARTHEST
+from tawt_sklearn.synthesis.marginals import FARTHEST, Marginal, middle_scores
 from tawt_sklearn.synthesis.mixtures import SMALLEST_SPREAD, log_normal_mixture
 from tawt_sklearn.synthesis.symbols import BOTH, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
@@ -155,8 +155,25 @@ class Writer:
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
         self.least = torch.from_numpy(grammar.least).to(self.device)
         self.most = torch.from_numpy(grammar.most).to(self.device)
+        self._learn_ties(grammar.marginals)
         ends = grammar.offsets[grammar.n_codes + 2 + len(grammar.prefix) :] - 1
         self.usual = 1.0 + self.most[torch.from_numpy(ends).to(self.device)].double()
+
+    def _learn_ties(self, marginals: dict[int, Marginal]) -> None:
+        """Shares of the distribution of each code that one number has, one after the other."""
+        owner, low, high = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0)]
+        for code in sorted(marginals):
+            told = marginals[code]
+            tied = told.upper > told.lower
+            owner.append(np.full(int(tied.sum()), code))
+            low.append(told.lower[tied])
+            high.append(told.upper[tied])
+        below, above = np.concatenate(low), np.concatenate(high)
+        tables = np.concatenate(owner), below, np.concatenate(owner) + above
+        self.tied_owner, self.tied_from, self.tied_until, self.tied_score = (
+            torch.from_numpy(table).to(self.device)
+            for table in (*tables, middle_scores(below, above))
+        )
 
     @torch.inference_mode()
     def write(
@@ -203,8 +220,7 @@ class Writer:
                 kept = alive.nonzero().squeeze(1)
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
             about_gap = decoder.about_gap(rows.state, rows.last)
-            gaps = decoder.gap_scores(about_gap)
-            gaps[:, SAME] = gaps[:, SAME].masked_fill(full, IMPOSSIBLE)
+            gaps = decoder.gap_scores(about_gap, rows.last, rows.plan)
             gap = self._draw(gaps) if step else torch.zeros_like(rows.last.code)
             size, wait = self._gap(gap, about_gap)
             time = rows.time + size
@@ -220,7 +236,7 @@ class Writer:
             drawn = self._symbol(about, context)
             kind = decoder.symbols.kind[drawn]
             new = (kind == NUMBER) | (kind == BOTH)
-            number = torch.where(new, self._number(about, context), 0.0)
+            number = torch.where(new, self._settled(self._number(about, context), code), 0.0)
             number = torch.where(kind == REPEAT, memory.score, number)
             level = decoder.symbols.level_score[drawn].to(number.dtype)
             number = torch.where(level.isnan(), number, level)
@@ -359,6 +375,7 @@ class Writer:
             drawn, number = first + self._draw(table), self._number(about, context)
             if shares is not None:
                 number = self._standard(number, decoder.symbols.kind[drawn] == NUMBER, code)
+            number = self._settled(number, code)
             if k in given:
                 asked, wanted = (x.repeat_interleave(len(drawn) // n) for x in given[k])
                 forced = asked >= 0
@@ -464,15 +481,30 @@ class Writer:
         total = (low + share * (high + 1 - low)).floor()
         N = len(self.grammar.prefix)
         low, high = least[:, N:], most[:, N:]
-        room = (high - low).sum(1)
-        part = ((total - low.sum(1)) / room.clamp(min=1)).clamp(0, 1).unsqueeze(1)
         share = torch.rand(low.shape, generator=self.generator, device=self.device, dtype=low.dtype)
-        count = torch.minimum((low + part * (high - low) + share).floor(), high)
+        count = torch.minimum((low + share * (high - low + 1)).floor(), high)
         # Words about single codes do not know exactly what the others have said.
-        too_many = total < count.sum(1)
-        off = total != count.sum(1) if self.decoder.n_codes == count.shape[1] else too_many
-        usual = torch.where(count.sum(1, keepdim=True) > 0, count, self.usual)
-        return total, torch.where(off.unsqueeze(1), shared_out(total, usual), count)
+        off = total != count.sum(1)
+        if self.decoder.n_codes > count.shape[1]:  # those without a word take the rest
+            off = total < count.sum(1)
+        return total, torch.where(off.unsqueeze(1), self._fitted(total, low, high), count)
+
+    def _fitted(self, total: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Numbers of events (n, C) that sum to totals (n,), between low and high where they can.
+
+        What is too many or too few is shared out in proportion; codes that were said to come do so
+        at least once where there is room for it.
+        """
+        least, most = low.sum(1), high.sum(1)
+        within = torch.maximum(torch.minimum(total, most), least)
+        count = low + shared_out(within - least, high - low)
+        usual = torch.where(most.unsqueeze(1) > 0, high, self.usual)
+        count = count + shared_out((total - most).clamp(min=0), usual)
+        once = (low > 0).to(low.dtype)
+        room = (total - once.sum(1)).clamp(min=0)
+        fewer = once + shared_out(room, (low - once).clamp(min=0))
+        fewer = torch.where((room > 0).unsqueeze(1), fewer, shared_out(total, once))
+        return torch.where((total < least).unsqueeze(1), fewer, count)
 
     def _draw(self, scores: Tensor) -> Tensor:
         """One of the columns of each row (N, K), by its score: the Gumbel trick."""
@@ -511,6 +543,15 @@ class Writer:
         drawn = self._normal(self.decoder.normals(about, context))
         return drawn.clamp(-FARTHEST, FARTHEST)
 
+    def _settled(self, number: Tensor, code: Tensor) -> Tensor:
+        """Normal scores (N,) as words of the data have them: in the middle of what ties share."""
+        if not len(self.tied_owner):
+            return number
+        share = torch.special.ndtr(number.double())
+        at = torch.searchsorted(self.tied_until, code + share).clamp(max=len(self.tied_owner) - 1)
+        tied = (self.tied_owner[at] == code) & (share > self.tied_from[at])
+        return torch.where(tied, self.tied_score[at].to(number.dtype), number)
+
     def _normal(self, normals: tuple[Tensor, ...]) -> Tensor:
         """(N,) from mixtures of normals."""
         weight, mean, spread = normals
@@ -520,8 +561,10 @@ class Writer:
 
 
 def shared_out(total: Tensor, weight: Tensor) -> Tensor:
-    """Whole numbers (n, C) in proportion to weights (n, C), that sum to totals (n,)."""
-    wanted = weight * (total / weight.sum(1)).unsqueeze(1)
+    """Whole numbers (n, C) in proportion to weights (n, C), that sum to totals (n,); 0 of none."""
+    whole = weight.sum(1)
+    total = torch.where(whole > 0, total, 0.0)
+    wanted = weight * (total / whole.clamp(min=1e-9)).unsqueeze(1)
     least = wanted.floor()
     rank = (wanted - least).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return least + (rank < (total - least.sum(1)).round().unsqueeze(1))

@@ -26,7 +26,8 @@ class Stated(nn.Module):
     """Linear models of numbers on the words about the whole history.
 
     These words are few among hundreds, and a transformer comes late to what follows from them: how
-    ill those are who will die, of whom much is measured.  Ridge regressions are its first weights.
+    ill those are who will die, of whom much is measured.  So these models are ridge regressions,
+    found before training and not trained: the network learns what they leave.
 
     There are regressions of the numbers of the words themselves, on those before; and two for each
     code of the chart, of its first number and of later ones.  They are on the number of each word
@@ -46,6 +47,7 @@ class Stated(nn.Module):
     word: Tensor
     known: Tensor
     usual: Tensor
+    weight: Tensor
 
     def __init__(
         self, kinds: list[int], level_scores: list[float], offsets: list[int], n_tracks: int
@@ -67,7 +69,7 @@ class Stated(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, torch.tensor(table), persistent=False)
         self.register_buffer("usual", torch.zeros(F))
-        self.weight = nn.Parameter(torch.zeros(P + 2 * n_tracks, F))
+        self.register_buffer("weight", torch.zeros(P + 2 * n_tracks, F))
 
     def columns(self, symbol: Tensor, score: Tensor) -> Tensor:
         """(B, n_prefix) symbols and scores -> (B, F), less their means."""
@@ -101,7 +103,7 @@ class Stated(nn.Module):
 
 
 def regressed(stated: Stated, data: SynthesisDataset, charted: NDArray) -> dict[str, Tensor]:
-    """First weights of a :class:`Stated`, by name: ridge regressions on the rows of a data set."""
+    """Buffers of a :class:`Stated`, by name: ridge regressions on the rows of a data set."""
     P, flat = stated.n_words, data.held
     code, score, number, last, high = (
         flat[name].cpu().numpy() for name in ("code", "score", "number", "last_score", "high")

@@ -97,10 +97,10 @@ class SymbolTable:
 
     def add_count(self, code: int, count: NDArray[np.int64], most: int) -> NDArray[np.float64]:
         """A word that says how many events there are; the shares of the classes."""
-        least, largest = classes(count, most)
+        least, largest = classes(count, most, self.min_subjects)
         self.add(code, n_levels=len(least))
         self.least[-1], self.most[-1] = least, largest
-        of = np.searchsorted(largest, count)
+        of = np.searchsorted(largest, count).clip(max=len(largest) - 1)
         share = np.bincount(of, minlength=len(least)) / len(count)
         self.level_scores[-1] = scores(share.cumsum() - share / 2)
         return share
@@ -139,13 +139,30 @@ def common(values: NDArray, row: NDArray[np.int64], least: int) -> NDArray:
     return names[np.bincount(pairs % len(names), minlength=len(names)) >= least]
 
 
-def classes(count: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Least and largest of the numbers that stand together, of about as many rows each."""
+def classes(
+    count: NDArray[np.int64], most: int, min_subjects: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Least and largest of the numbers that stand together, of about as many rows each.
+
+    None stands for fewer than ``min_subjects`` rows if there are so many, and the largest is one
+    that so many reach.
+    """
+    ordered = np.sort(count)
+    count = count.clip(max=ordered[len(count) - min(min_subjects, (len(count) + 1) // 2)])
     different, rows = np.unique(count, return_counts=True)
-    if len(different) <= most:
-        return different, different
-    quantile = (np.cumsum(rows) - rows / 2) * most // len(count)
-    common = rows * most >= len(count)  # these stand alone, such as none at all
-    after_common = np.append(True, common[:-1])
-    begins = np.flatnonzero((np.diff(quantile, prepend=-1) != 0) | common | after_common)
-    return different[begins], different[np.append(begins[1:], len(different)) - 1]
+    begins = np.arange(len(different))
+    if len(different) > most:
+        quantile = (np.cumsum(rows) - rows / 2) * most // len(count)
+        common = rows * most >= len(count)  # these stand alone, such as none at all
+        after_common = np.append(True, common[:-1])
+        begins = np.flatnonzero((np.diff(quantile, prepend=-1) != 0) | common | after_common)
+    kept, waiting = [0], 0
+    for first, n in zip(begins.tolist(), np.add.reduceat(rows, begins).tolist(), strict=True):
+        if waiting >= min_subjects:
+            kept.append(first)
+            waiting = 0
+        waiting += n
+    if waiting < min_subjects and len(kept) > 1:  # too few at the end
+        kept.pop()
+    after = np.array([*kept[1:], len(different)])
+    return different[kept], different[after - 1]

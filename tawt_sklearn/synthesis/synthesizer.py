@@ -53,7 +53,7 @@ Latents = Callable[[torch.Tensor], torch.Tensor]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-AT_ONCE = 512
+AT_ONCE = 256
 """Rows that are written at once."""
 
 N_WATCHED = 256

@@ -296,8 +296,14 @@ LIES = {
     "a wider decoder": set_in(decoder_of, "d_model", 16),
     "other labels": set_in(lambda items: items["form_"]["state"], "label_shape", None),
     "a density of fewer dimensions": change("density_", "mean", lambda a: a[:, :-1]),
+    "a density of less that is stated": change("density_", "slope", lambda a: a[:-1]),
     "a density of fewer roots": change("density_", "root", lambda a: a[:, :-1]),
     "a density of more weights": change("density_", "weight", lambda a: np.append(a, 0.5)),
+    "a model of labels of fewer columns": change("labels_", "weight", lambda a: a[:, :-1]),
+    "a model of labels on another scale": change("labels_", "scale", lambda a: a[:-1]),
+    "a product of columns that there are none of": change(
+        "labels_", "pairs", lambda a: np.full((2, 1), 10_000)
+    ),
     "text in place of a grammar": set_in(lambda items: items, "grammar_", "text"),
     "text in place of gaps": set_in(grammar_of, "gaps", "bins"),
 }

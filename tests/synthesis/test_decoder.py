@@ -16,6 +16,7 @@ from tawt_sklearn.synthesis.causal import banded_attention
 from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import SentenceBatch
 from tawt_sklearn.synthesis.decoder import IMPOSSIBLE
+from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_softmax
 from tawt_sklearn.synthesis.model import COUNT, WHOLE, Posterior
 from tawt_sklearn.synthesis.sampling import Writer, prefix_words
@@ -186,6 +187,24 @@ def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
             assert float(counted.mean()) == pytest.approx(1, abs=0.25)
 
 
+def test_words_about_the_whole_history_know_nothing_of_its_events(model, batch, z):
+    """Not even where a stretch begins in the middle, after many events."""
+    words, P = batch.words, model.decoder.n_prefix
+    tracks, numeric = model.decoder.tracks, model.decoder.symbols.numeric(batch.words.symbol)
+    start = tracks.after(words, words.filled, numeric)
+    assert (start.n_events > 0).any()
+    rest = SentenceBatch(**{f.name: getattr(words, f.name)[:, :P] for f in fields(words)})
+    plan = model.decoder.plan(z, start.n_events)
+    told = [model.states(rest, z, plan, begin) for begin in (None, start)]
+    for one, other in zip(*told, strict=True):
+        parts = zip(one, other, strict=True) if isinstance(one, Chart) else [(one, other)]
+        for part, same in parts:
+            torch.testing.assert_close(part, same)
+    alone = [model.log_likelihood(rest, z, None, begin, plan.n_events) for begin in (None, start)]
+    for name, part in alone[0].items():
+        torch.testing.assert_close(part, alone[1][name])
+
+
 def test_labels_count_the_more_the_longer_the_history(model, batch):
     words = batch.words
     P, K = model.decoder.n_prefix, model.n_labels
@@ -276,7 +295,14 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             paces = words.until, words.left, words.rest
             last = Words(*(part[0, place - 1] for part in shown(words)))
             about = decoder.about_gap(state, last)
-            told["gap"] += Categorical(logits=decoder.to_gap(about)).log_prob(now[0])
+            chances = decoder.to_gap(about).clone()
+            before = code[place - 1]
+            left = [c for c in range(grammar.n_codes) if c in code]
+            chained = [c for c in left if c > before or (c == before and grammar.repeats[c])]
+            if place > P and not chained:
+                chances[SAME] = IMPOSSIBLE
+            if place > P:
+                told["gap"] += Categorical(logits=chances).log_prob(now[0])
             logits = decoder.to_code(state + decoder.after_gap(now)[0]).clone()
             pace = decoder.paces(*(part[:, place - 1] for part in paces))
             facts = decoder.tracks.facts(chart, since[place : place + 1])
@@ -284,7 +310,6 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             by_chart = decoder.code_by_chart(due)[0].chunk(2)
             for track, other in enumerate(decoder.tracks.codes.tolist()):
                 logits[other] += by_chart[min(gap[place], 1)][track]
-            before = code[place - 1]
             if gap[place] == 0 and place > P:
                 for other in range(grammar.n_codes):
                     if other < before or (other == before and not grammar.repeats[other]):

@@ -337,6 +337,30 @@ def test_common_numbers_of_events_stand_alone():
     assert max(rows) < 2 * 2000 / 12
 
 
+def test_numbers_of_events_of_few_subjects_stand_for_several():
+    count = np.repeat([0, 1, 2, 3, 4, 40, 97], [2, 30, 3, 3, 30, 4, 1])
+    least, most = classes(count, 24, 5)
+    assert (least.tolist(), most.tolist()) == ([0, 2, 4, 40], [1, 3, 4, 40])  # 97 counts as 40
+    assert classes(count, 24, 1)[0].tolist() == [0, 1, 2, 3, 4, 40, 97]
+    assert [a.tolist() for a in classes(np.array([3, 3, 8]), 24, 5)] == [[3], [3]]
+
+
+def test_a_single_subject_does_not_stand_out():
+    """One has far more events than others, one a far longer gap, over and over."""
+    usual = [[(float(t), "a", 1.0) for t in range(4 + k % 5)] for k in range(58)]
+    many = [(float(t), "a", 1.0) for t in range(97)]
+    apart = [(4321.0 * t, "a", 1.0) for t in range(8)]
+    X = frame_of(*usual, many, apart)
+    for gap in ("bins", "lognormal_mixture"):
+        grammar = learned(X, min_subjects_per_code=5, gap=gap).grammar_
+        assert grammar.most.max() < 20
+        if gap == "bins":
+            assert 4321.0 not in grammar.gaps.spikes
+    open_ended = learned(X, min_subjects_per_code=1).grammar_
+    assert open_ended.most.max() == 97
+    assert 4321.0 in open_ended.gaps.spikes
+
+
 def test_how_often_each_code_comes_is_said(cohort):
     X, y = cohort
     synthesizer = learned(X, y)

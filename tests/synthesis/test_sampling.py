@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import special
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
@@ -33,6 +34,44 @@ def test_whole_numbers_in_proportion():
     total, weight = torch.tensor([0.0, 7.0, 10.0]), torch.tensor([[1, 2, 4], [0, 1, 1], [3, 0, 7]])
     told = sampling.shared_out(total.double(), weight.double())
     assert told.tolist() == [[0, 0, 0], [0, 4, 3], [3, 0, 7]]
+
+
+def test_numbers_of_events_lie_between_what_was_said_where_they_can(fitted):
+    writer = sampling.Writer(fitted.net_.module_.decoder, fitted.grammar_, torch.Generator())
+    C = len(fitted.grammar_.charted)
+    random = np.random.default_rng(0)
+    low = torch.from_numpy(random.integers(0, 6, (300, C))).double()
+    high = low + torch.from_numpy(random.integers(0, 4, (300, C)))
+    total = torch.from_numpy(random.integers(0, 60, 300)).double()
+    count = writer._fitted(total, low, high)
+    assert (count == count.floor()).all()
+    torch.testing.assert_close(count.sum(1), total)
+    possible = (low.sum(1) <= total) & (total <= high.sum(1))
+    assert possible.any()
+    assert ((low <= count) & (count <= high))[possible].all()
+    assert (count >= low)[total > high.sum(1)].all()
+    some = (low > 0).sum(1) <= total
+    assert ((count > 0) | (low == 0))[some].all()
+    few = ~some
+    assert few.any()
+    assert (count <= (low > 0))[few].all()
+
+
+def test_numbers_are_fed_back_as_the_data_have_them():
+    """Three in five are 0: their score is the middle of that, whatever was drawn of it."""
+    values = np.where(np.arange(400) % 5 < 3, 0.0, np.random.default_rng(0).random(400).round(3))
+    subjects = [[(float(k), "a", v) for k, v in enumerate(of)] for of in values.reshape(40, 10)]
+    synthesizer = SequenceSynthesizer(**QUICK).fit(frame_of(*subjects))
+    decoder, grammar = synthesizer.net_.module_.decoder, synthesizer.grammar_
+    writer = sampling.Writer(decoder, grammar, torch.Generator().manual_seed(0))
+    drawn = torch.randn(1000, generator=writer.generator)
+    settled = writer._settled(drawn, torch.zeros(1000, dtype=torch.int64))
+    marginal = grammar.marginals[0]
+    value = marginal.value(special.ndtr(drawn.double().numpy()))
+    np.testing.assert_array_equal(value, marginal.value(special.ndtr(settled.double().numpy())))
+    assert len(settled[torch.from_numpy(value == 0)].unique()) == 1
+    held = synthesizer._data(frame_of(*subjects)).held["score"].numpy()
+    assert np.isclose(settled.numpy()[:, None], np.unique(held), atol=1e-6).any(1).all()
 
 
 def test_the_same_random_state_gives_the_same_subjects(fitted):
