@@ -45,22 +45,27 @@ class Column:
         return cls(state["empty"].dtype, state["levels"], state["marginal"])
 
     @classmethod
-    def fit(cls, column: pd.Series, min_subjects: int, n_extreme: int) -> Column:
-        """Learn what there is; levels of fewer than ``min_subjects`` rows count as missing."""
+    def fit(
+        cls, column: pd.Series, min_subjects: int, n_extreme: int, what: str = "column"
+    ) -> Column:
+        """Learn what there is; levels of fewer than ``min_subjects`` rows count as missing.
+
+        Errors say ``what`` it is.
+        """
         dtype = column.dtype
         is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
         present = column.dropna()
         if pd.api.types.is_datetime64_any_dtype(dtype) or dtype.kind == "m":
             raise DataError(
-                f"Expected static columns of numbers, categories or text. Got {column.name!r} of "
-                f"dtype {dtype}. Turn it into a number, such as days since an origin."
+                f"Expected {what} of numbers, categories or text. Got dtype {dtype}. Turn it into "
+                "a number, such as days since an origin."
             )
         counts = present.value_counts()
         rare = counts.min() < min_subjects if len(counts) else False
         if is_number and (len(counts) > MOST_LEVELS or rare):
             numbers = present.to_numpy(np.float64)
             if np.isinf(numbers).any():
-                raise DataError(f"Expected finite numbers in column {column.name!r}. Got infinity.")
+                raise DataError(f"Expected finite numbers in {what}. Got infinity.")
             return cls(dtype, np.empty(0, object), Marginal.fit(numbers, n_extreme))
         kept = counts.index[counts >= min_subjects]
         if dtype.kind == "b" and not len(kept):  # which knows of no missing values
@@ -89,6 +94,19 @@ class Column:
             if np.isinf(number).any():
                 raise DataError(f"Expected finite numbers in column {column.name!r}. Got infinity.")
         return level, number
+
+    def check(self, column: pd.Series) -> None:
+        """Refuse numbers that a column of whole numbers cannot hold as they are."""
+        if self.marginal is None or not pd.api.types.is_integer_dtype(self.dtype):
+            return
+        limits = np.iinfo(getattr(self.dtype, "numpy_dtype", self.dtype))
+        number = pd.to_numeric(column.dropna())
+        wrong = (number != np.floor(number)) | (number < limits.min) | (number > limits.max)
+        if wrong.any():
+            raise DataError(
+                f"Expected whole numbers from {limits.min} to {limits.max}, as {self.dtype} holds "
+                f"them. Got {number[wrong].iloc[0]!r}."
+            )
 
     def written(
         self, level: NDArray[np.int64], number: NDArray[np.float64], name: Any

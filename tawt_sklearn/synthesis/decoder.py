@@ -370,16 +370,15 @@ class Decoder(nn.Module):
         memory: Memory,
         chart: Chart,
         plan: Plan,
-        hint: Tensor | None = None,
+        hint: Tensor,
     ) -> Context:
         """Of codes (N,) that come at times (N,).
 
         Parameters
         ----------
-        hint : (N,), optional
+        hint : (N,)
             How much their numbers move by what is stated of the whole history.
         """
-        hint = torch.zeros_like(since) if hint is None else hint
         others = self.tracks.together(chart, since)
         return Context(code, memory, chart, others, plan.mean, hint)
 

@@ -47,7 +47,7 @@ class LatentDensity:
         """
         z = np.asarray(z, np.float64)
         n, d = z.shape
-        slope = np.stack([ridge(stated, part) for part in z.T], axis=1)
+        slope = ridge(stated, z).T
         rest = z - stated @ slope
         best = None
         for k in CANDIDATES:

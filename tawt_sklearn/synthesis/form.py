@@ -152,6 +152,10 @@ class Form:
     def given_labels(self, y: Any) -> pd.DataFrame:
         """Labels as columns, one row or all."""
         K = self.n_labels
+        if isinstance(y, dict | set):
+            raise DataError(
+                f"Expected y to be a label, or an array of them. Got a {type(y).__name__}."
+            )
         labels = np.asarray(y, object)
         if labels.ndim > 2 or (labels.shape[-1:] != (K,) and (labels.ndim == 2 or K > 1)):
             raise DataError(
@@ -173,6 +177,8 @@ class Form:
         if len(set(told.values())) > 1:
             said = " and ".join(f"{size} of {name}" for name, size in told.items())
             raise DataError(f"Expected one number of subjects. Got {said}.")
+        if n is None and 0 in told.values():
+            raise DataError(f"Expected one subject or more. Got {next(iter(told))} of none.")
         found = next(iter(told.values()), 1)
         if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < 1:
             raise ValueError(f"Expected n to be an integer of 1 or more. Got {found!r}.")
@@ -187,6 +193,9 @@ class Form:
             known = [name for name in self.columns if name != self.events_name]
             if odd := [name for name in static.columns if name not in known]:
                 raise DataError(f"Expected static columns of fit, {known}. Got {odd[0]!r}, too.")
+            if not static.columns.is_unique:
+                twice = static.columns[static.columns.duplicated()][0]
+                raise DataError(f"Expected each static column once. Got {twice!r} twice.")
             frames["static"] = static
         if y is not None:
             if not self.n_labels:

@@ -215,7 +215,8 @@ class Grammar:
         for kind, frame in (("label", labels), ("static", statics)):
             least = min_subjects if kind == "static" else 1
             for name in frame.columns:
-                columns[kind, name] = Column.fit(frame[name], least, min_subjects)
+                what = "labels" if kind == "label" else f"static column {name!r}"
+                columns[kind, name] = Column.fit(frame[name], least, min_subjects, what)
         # What may be asked for comes first, so that all else follows from it.
         prefix: list[Any] = [*columns, LENGTH, START, FIRST]
         if history.has_windows:
@@ -345,6 +346,11 @@ class Grammar:
             told[k] = (count / len(first)).astype(np.float32)
         return told
 
+    def log_sizes(self, sentences: Sentences) -> NDArray[np.float64]:
+        """(n,) logarithm of how many numbers of events the classes stand for, of all words."""
+        size = np.log(self.most - self.least + 1.0)[sentences.symbol]
+        return np.add.reduceat(size, sentences.offsets[:-1])
+
     def class_of(self, word: int, count: NDArray[np.int64]) -> NDArray[np.int64]:
         """Symbols that say how many events (n,) there are."""
         first, last = self.offsets[word : word + 2]
@@ -466,6 +472,7 @@ class Grammar:
                 level, number = self.columns[kind, name].read(column)
                 present = column.notna().to_numpy()
                 unknown = present & (level < 0) & np.isnan(number)
+                self.columns[kind, name].check(column)
                 if unknown.any():
                     what = "labels" if kind == "label" else f"values of {name!r}"
                     raise DataError(

@@ -70,6 +70,8 @@ class Histories:
         window = events.end - start
         gap = np.round(np.diff(time, prepend=time[:1]), 9).astype(np.float64)
         gap[begins[some]] = 0.0
+        # Else a history ends with its last event.
+        beyond = np.where(some, events.end - last_time, events.end - events.start)
         return cls(
             row=row,
             code=code,
@@ -82,8 +84,7 @@ class Histories:
             window=window,
             first=first_time - start,
             span=last_time - first_time,
-            # Else a history ends with its last event.
-            has_windows=bool(np.nanmax(np.abs(events.end - last_time)[some], initial=0.0) > 0),
+            has_windows=bool((np.abs(np.nan_to_num(beyond)) > 0).any()),
         )
 
     def whole(self) -> dict[str, NDArray[np.float64]]:

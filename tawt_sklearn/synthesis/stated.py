@@ -133,11 +133,11 @@ def regressed(stated: Stated, data: SynthesisDataset, charted: NDArray) -> dict[
 def ridge(
     known: NDArray[np.float64], number: NDArray, count: NDArray | None = None
 ) -> NDArray[np.float64]:
-    """Weights (F,) of columns (n, F) in numbers (n,), which count so much."""
+    """Weights (F,) of columns (n, F) in numbers (n,), or (d, F) in (n, d), which count so much."""
     if len(number) < FEWEST or np.ptp(number) == 0:
-        return np.zeros(known.shape[1])
-    model = RidgeCV(PENALTIES).fit(known, number.astype(np.float64), sample_weight=count)
-    return model.coef_
+        return np.zeros((*number.shape[1:], known.shape[1]))
+    model = RidgeCV(PENALTIES, alpha_per_target=number.ndim > 1)
+    return model.fit(known, number.astype(np.float64), sample_weight=count).coef_
 
 
 def of_later(

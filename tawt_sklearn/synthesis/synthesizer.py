@@ -455,7 +455,7 @@ class SequenceSynthesizer(
         n : int, optional
             How many; that of ``y`` or ``static`` where not given.
         y : label, or (n,) or (n, k) array, optional
-            Labels that they have, one for all or one for each.
+            Labels that they have, one for all or one for each; what is missing is drawn.
         static : DataFrame of 1 or n rows, optional
             Static columns that they have, all or some; what is missing is drawn.
         random_state : int, RandomState instance or None
@@ -475,19 +475,22 @@ class SequenceSynthesizer(
         """
         check_is_fitted(self)
         random = check_random_state(self.random_state if random_state is None else random_state)
-        n = self.form_.number_of_rows(n, y, static)
         asked = self.form_.asked(y, static)
+        n = self.form_.number_of_rows(n, y, static)
         given = self.grammar_.given(asked, n)
         drawn = self._write(n, lambda rows, own: self._latents(own), given, asked, random)
-        if y is not None or self.labels_ is None:
+        if self.labels_ is None:
             return drawn
         X, first = drawn
+        asked_for = np.zeros(n, bool) if y is None else asked["label"][0].notna().to_numpy()
+        if asked_for.all():
+            return drawn
         parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
         sentences = self.grammar_.read(*parts, None)
         level = self.labels_.draw(summaries(sentences, self.grammar_), random)
         column = self.grammar_.columns["label", 0]
-        labels = column.written(level, np.full(n, np.nan), 0).to_numpy()
-        return X, labels.reshape(first.shape)
+        labels = column.written(level, np.full(n, np.nan), 0).to_numpy().reshape(first.shape)
+        return X, np.where(asked_for.reshape(n, *[1] * (first.ndim - 1)), first, labels)
 
     def _write(
         self,
@@ -581,8 +584,10 @@ class SequenceSynthesizer(
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
         """Log-probability (n,) of histories, an estimate from below by importance sampling.
 
-        Numbers count with the density of their normal scores, and times with the probability of
-        the class of the gap before them.
+        Numbers count with the density of their normal scores, times with the probability of the
+        class of the gap before them, and numbers of events as equally likely within their class.
+        Static values that were not there in fit count as missing, or as the first known one where
+        none was missing; labels as they are said before the events.
 
         Parameters
         ----------
@@ -611,7 +616,8 @@ class SequenceSynthesizer(
             proposed = (-0.5 * noise**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)).sum(1)
             likely = self.net_.log_likelihoods(data, z)
             told.append(likely + self.density_.log_prob(z, stated) - proposed)
-        return logsumexp(told, axis=0) - np.log(n_samples)
+        found = logsumexp(told, axis=0) - np.log(n_samples)
+        return found - self.grammar_.log_sizes(data.sentences)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`log_prob` over the rows."""

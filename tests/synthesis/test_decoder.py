@@ -84,7 +84,7 @@ def some_context(decoder, code: torch.Tensor) -> Context:
     symbol = torch.zeros(n, dtype=torch.int64)
     memory = Memory(symbol, ones, torch.arange(n) % 2 > 0, *4 * [ones])
     chart = Chart(*(part + 1 for part in decoder.tracks.empty(n, ones)))
-    return decoder.context(code, ones, memory, chart, some_plan(decoder, n))
+    return decoder.context(code, ones, memory, chart, some_plan(decoder, n), 0 * ones)
 
 
 # ---- states ------------------------------------------------------------------------------------

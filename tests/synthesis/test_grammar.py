@@ -393,7 +393,7 @@ def test_nothing_is_no_symbol_of_a_code_that_always_has_a_value(levels):
 
 
 def test_infinite_static_numbers_are_refused():
-    with pytest.raises(ValueError, match="finite numbers in column 'x'"):
+    with pytest.raises(ValueError, match="finite numbers in static column 'x'"):
         learned(simple(60, static={"x": np.append(np.arange(59.0), np.inf)}))
 
 

@@ -375,7 +375,11 @@ def test_no_static_rows(plain, plain_X):
         ({"n": -1}, "integer of 1 or more"),
         ({"n": 2.0}, "integer of 1 or more"),
         ({"n": True}, "integer of 1 or more"),
-        ({"y": []}, "integer of 1 or more"),
+        ({"y": []}, "Got y of none"),
+        ({"y": {"a": 1}}, "Got a dict"),
+        ({"static": pd.DataFrame([[1, 1]], columns=["visits", "visits"])}, "'visits' twice"),
+        ({"static": 5}, "to be a DataFrame. Got int"),
+        ({"static": pd.DataFrame({"zip": [1001.5]})}, "whole numbers from .* Got .*1001.5"),
         ({"y": 7}, "were there in fit"),
         ({"y": [0, "sick"]}, "were there in fit"),
         ({"n": 3, "y": [0, 1]}, "3 of n and 2 of y"),
@@ -392,6 +396,42 @@ def test_no_static_rows(plain, plain_X):
 def test_what_cannot_be_asked_for(fitted, asked, error):
     with pytest.raises(ValueError, match=error):
         fitted.sample(**asked)
+
+
+def test_a_whole_number_that_its_column_cannot_hold():
+    X = simple(60, static={"x": np.arange(60).astype(np.uint8)})
+    synthesizer = fit(X, min_subjects_per_code=1)
+    assert synthesizer.sample(static=pd.DataFrame({"x": [7]}))["x"].tolist() == [7]
+    for value in (300, -1):
+        with pytest.raises(ValueError, match="from 0 to 255, as uint8 holds them"):
+            synthesizer.sample(static=pd.DataFrame({"x": [value]}))
+
+
+def test_labels_of_times_are_refused_as_labels():
+    with pytest.raises(ValueError, match="Expected labels of numbers, categories or text"):
+        fit(simple(20), pd.Series(pd.date_range("2020", periods=20)))
+
+
+def test_missing_labels_that_are_asked_for_are_drawn_from_what_was_written():
+    X = simple(60, codes=("a", "b"), most=4)
+    y = np.array(["b" in set(history.code) for history in X["events"]])
+    synthesizer = fit(X, np.where(y, "with", "without"), max_epochs=10, learning_rate=1e-2)
+    asked = np.array([None, "with", "without"] * 100, object)
+    drawn, labels = synthesizer.sample(y=asked, random_state=0)
+    np.testing.assert_array_equal(labels[asked != None], asked[asked != None])  # noqa: E711
+    found = np.array(["b" in set(history.code) for history in drawn["events"]])[::3]
+    assert ((labels[::3] == "with") == found).mean() > 0.7
+
+
+def test_windows_of_empty_histories_are_kept():
+    subjects = [[(float(k % 3), "a", 1.0), (4.0, "a", 2.0)] for k in range(30)] + 10 * [[]]
+    X = frame_of(*subjects)
+    end = np.where(np.arange(40) < 30, 4.0, 48.0)
+    X["events"] = X["events"].array._replace(start=np.zeros(40), end=end)
+    drawn = fit(X).sample(200, random_state=0)["events"].array
+    empty = np.diff(drawn.offsets) == 0
+    assert empty.any()
+    assert (drawn.end[empty] == 48.0).any()
 
 
 def test_too_few_labels_for_a_row():
