@@ -37,6 +37,7 @@ TABLE = {
     "HideRuns": "tawt_sklearn.objectives.masking:HideRuns",
     "HideWindows": "tawt_sklearn.objectives.masking:HideWindows",
     "JitterValues": "tawt_sklearn.objectives.augmentations:JitterValues",
+    "Beginnings": "tawt_sklearn.synthesis.beginnings:Beginnings",
     "LabelModel": "tawt_sklearn.synthesis.labels:LabelModel",
     "LatentDensity": "tawt_sklearn.synthesis.density:LatentDensity",
     "Layout": "tawt_sklearn.tokens.features:Layout",

@@ -160,6 +160,12 @@ class SynthesisDataset(RowDataset):
         arrays |= {n: arrays[n].astype(np.float32) for n in ("mean", "number", "trend")}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
+    def beginnings(self, n_prefix: int) -> tuple[Tensor, Tensor]:
+        """Symbols and scores (n, n_prefix) of the words about the whole history."""
+        place = torch.from_numpy(self.sentences.offsets[:-1, np.newaxis] + np.arange(n_prefix))
+        symbol, score = (self.held[name].cpu()[place] for name in ("symbol", "score"))
+        return symbol, score
+
     def hold_on(self, device: torch.device) -> bool:
         return self.rows.hold_on(device) and super().hold_on(device)
 

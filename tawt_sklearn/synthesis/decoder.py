@@ -2,7 +2,7 @@
 
     p(word | before, z) = p(gap) p(code | gap) p(symbol | gap, code) p(number | gap, code, symbol)
 
-Words about the whole history come first, and do not depend on z: it is about the rest.
+Words about the whole history come first; they are known here, and drawn elsewhere.
 
 A number is a mixture of normal distributions around the last number of the same code, on normal
 scores.  See Kingma & Welling, "Auto-Encoding Variational Bayes", 2014, for z, and McDermott et al.,
@@ -89,8 +89,6 @@ class Decoder(nn.Module):
 
     repeats: Tensor
     rates: Tensor
-    shift: Tensor
-    scale: Tensor
     no_gap: Tensor
 
     def __init__(
@@ -163,15 +161,12 @@ class Decoder(nn.Module):
         self.habit = nn.Embedding(self.tracks.n_levels, 1 + N_KNOTS)
         self.lean = nn.Embedding(n_words, 4 * C)
         self.stated = Stated(kinds, level_scores, offsets[n_words - n_prefix :], C)
-        self.register_buffer("shift", torch.zeros(n_words))
-        self.register_buffer("scale", torch.ones(n_words))
         for table in (self.code, self.gap, self.symbol, self.after_gap, self.about_code):
             nn.init.normal_(table.weight, std=0.3)
         for table in (self.about_symbol, self.symbol_table):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.constant_(self.inertia.weight, 0.3)
         nn.init.constant_(self.order.weight, 0.5)
-        nn.init.constant_(self.order.weight[n_words - n_prefix :], 1.0)
         for weight in (self.habit.weight, self.lean.weight, self.code_by_chart.weight):
             nn.init.zeros_(weight)
         nn.init.zeros_(self.trust.weight)
@@ -442,5 +437,4 @@ class Decoder(nn.Module):
         mean = mean + (trust.unflatten(-1, (N_ANCHORS, -1)) * anchors.unsqueeze(-1)).sum(-2)
         # And what was measured together goes together, each pair of codes in its own way.
         lean = (self.lean(code) * context.others).sum(-1) + context.hint
-        shift, scale = self.shift[code].unsqueeze(-1), self.scale[code].unsqueeze(-1)
-        return weight, scale * (mean + lean.unsqueeze(-1) + shift), scale * spread
+        return weight, mean + lean.unsqueeze(-1), spread

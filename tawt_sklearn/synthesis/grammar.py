@@ -336,15 +336,13 @@ class Grammar:
             last_number=last_number,
         )
 
-    def shares(self, sentences: Sentences) -> dict[int, NDArray[np.float32]]:
-        """How often each symbol of each prefix word comes, by the place of the word."""
-        first = sentences.offsets[:-1]
-        told = {}
-        for k in range(self.n_prefix):
-            low, high = self.offsets[self.n_codes + 1 + k :][:2]
-            count = np.bincount(sentences.symbol[first + k] - low, minlength=high - low)
-            told[k] = (count / len(first)).astype(np.float32)
-        return told
+    def beginnings(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """First symbols (P + 1,) of the words about the whole history; kinds and scores (S,) of
+        all of them.
+        """
+        first = self.offsets[self.n_codes + 1 :]
+        own = slice(first[0], first[-1])
+        return first, self.kind[own], self.level_score[own]
 
     def log_sizes(self, sentences: Sentences) -> NDArray[np.float64]:
         """(n,) logarithm of how many numbers of events the classes stand for, of all words."""

@@ -20,20 +20,8 @@ from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_soft
 from tawt_sklearn.synthesis.symbols import BOTH, NUMBER
 from tawt_sklearn.synthesis.words import Memory, Plan, Words
 
-WHOLE = 4.0
-"""What a word about the whole history counts in training: there are few of them."""
-
-COUNT = 2.0
-"""What a word counts that says how often a code comes."""
-
 ROUGHLY, ABOUT = 0.2, 1.0
 """By which share, and by how many, numbers of events are told wrongly in training."""
-
-LABEL = 0.125
-"""What a label counts at least, in words of its sentence.
-
-A label is one word of hundreds, and what it has to do with them is what people want.
-"""
 
 PROPERTIES = 4.0
 """What the errors of the latent's plan count, in nats of a row."""
@@ -82,8 +70,6 @@ class SequenceModel(nn.Module):
         Until the divergence counts in full.
     word_dropout : float
         Share of events that the decoder does not see when it goes on.
-    n_labels : int
-        How many of the prefix words, the first ones, are labels.
     """
 
     n_steps: Tensor
@@ -96,11 +82,10 @@ class SequenceModel(nn.Module):
         free_bits: float,
         warmup_steps: int,
         word_dropout: float,
-        n_labels: int,
     ) -> None:
         super().__init__()
         self.free_bits, self.warmup_steps = free_bits, warmup_steps
-        self.word_dropout, self.n_labels = word_dropout, n_labels
+        self.word_dropout = word_dropout
         d_latent, D = decoder["d_latent"], backbone["d_model"]
         self.backbone = DualPatchBackbone(**backbone)
         n_places = self.backbone.places.n_usual
@@ -134,7 +119,7 @@ class SequenceModel(nn.Module):
         posterior = self.posterior(batch.events)
         z = posterior.draw() if self.training else posterior.mean
         words = batch.words
-        n_words = words.filled.sum()
+        n_words = words.filled[:, self.decoder.n_prefix :].sum()
         whole = self.decoder.tracks.after(
             words, words.filled, self.decoder.symbols.numeric(words.symbol)
         )
@@ -181,12 +166,6 @@ class SequenceModel(nn.Module):
         weight = words.filled.to(words.score.dtype)
         W = self.decoder.context_length + 1  # the first one is only looked back on
         length = words.filled.sum(1) - P
-        whole = torch.full_like(weight[:, :P], WHOLE)
-        labels = (LABEL * length).clamp(min=WHOLE).unsqueeze(1)
-        n_named = P - self.decoder.tracks.n_codes
-        whole[:, : self.n_labels] = labels.to(whole.dtype)
-        whole[:, n_named:] = COUNT
-        weight[:, :P] = whole
         if int(length.max()) <= W:
             return words, weight, None
         # As if drawn from everywhere around the sentence and pushed into it, so that words near
@@ -199,7 +178,6 @@ class SequenceModel(nn.Module):
         some = {f.name: getattr(words, f.name).gather(1, place) for f in fields(words)}
         some["filled"][:, P:] &= torch.arange(W, device=device) < length.unsqueeze(1)
         weight = some["filled"].to(words.score.dtype)
-        weight[:, :P] = whole
         weight[:, P:] *= (length / length.clamp(max=W)).unsqueeze(1)  # for those left out
         weight[:, P] = torch.where(begin > 0, 0.0, weight[:, P])
         before = torch.arange(words.code.shape[1], device=device) < (P + begin).unsqueeze(1)
@@ -241,7 +219,7 @@ class SequenceModel(nn.Module):
             return told.new_zeros(B).index_add(0, row[some], told * counts[some])
 
         # The end comes where the stated length is reached, with certainty.
-        event = ((place >= P) & (code < decoder.n_codes)).nonzero().squeeze(1)
+        event = (code < decoder.n_codes).nonzero().squeeze(1)
         state_e, gap_e = state[event], gap[event]
         before = row[event], place[event] - 1
         last = Words(*(part[before] for part in words_of(words)))
@@ -260,8 +238,7 @@ class SequenceModel(nn.Module):
         memory = remembered(words, at, decoder.symbols.number)
         hints = decoder.stated(words.symbol[:, :P], words.score[:, :P])
         track = decoder.tracks.of_code[code]
-        about_whole = code - decoder.n_codes - 1
-        hint = hints[row, decoder.stated.place(about_whole, track, memory.has_score)]
+        hint = hints[row, decoder.stated.place(track, memory.has_score)]
         context = decoder.context(code, words.since[at], memory, chart, plan.at(row), hint)
         about = decoder.about(state, gap, context)
         scores, symbols, owner = decoder.symbol_scores(about, context)
@@ -301,6 +278,7 @@ class SequenceModel(nn.Module):
                 chart = self.begun(chart)
             states = decoder(some, z[rows], plan.at(rows), chart, hidden)
             row, place = words.filled[rows, :T].nonzero().unbind(1)
+            row, place = row[place >= decoder.n_prefix], place[place >= decoder.n_prefix]
             told.append((states[row, place], rows[row], place, *chart.at(row, place)))
         state, row, place, *known = (torch.cat(part) for part in zip(*told, strict=True))
         return state, row, place, Chart(*known)

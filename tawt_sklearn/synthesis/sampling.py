@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
+from tawt_sklearn.synthesis.beginnings import Beginnings
 from tawt_sklearn.synthesis.causal import Cache
 from tawt_sklearn.synthesis.chart import Chart
 from tawt_sklearn.synthesis.data import trend
-from tawt_sklearn.synthesis.decoder import IMPOSSIBLE, Decoder
+from tawt_sklearn.synthesis.decoder import Decoder
 from tawt_sklearn.synthesis.gaps import SAME, LogGaps, cumulated
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.histories import FIRST, LENGTH, SPAN, START
 from tawt_sklearn.synthesis.marginals import FARTHEST, Marginal, middle_scores
-from tawt_sklearn.synthesis.mixtures import SMALLEST_SPREAD, log_normal_mixture
 from tawt_sklearn.synthesis.symbols import BOTH, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
@@ -28,12 +28,6 @@ N_CANDIDATES = 24
 
 N_STRATA = 4
 """Beginnings that are drawn for each row of which nothing is given, to choose from."""
-
-N_MATCHES, N_MATCHED = 8, 2048
-"""Rounds in which the frequencies of a word are matched, and beginnings for that."""
-
-FEWEST = 30
-"""Numbers whose mean and spread are matched."""
 
 FEWER = 0.75
 """Rows that have ended leave once the others are a smaller share than this."""
@@ -144,12 +138,21 @@ class Writer:
     ----------
     decoder : Decoder
     grammar : Grammar
+    beginnings : Beginnings
+        Where words about the whole history come from.
     generator : torch.Generator
         All that is drawn comes from it.
     """
 
-    def __init__(self, decoder: Decoder, grammar: Grammar, generator: torch.Generator) -> None:
-        self.decoder, self.grammar, self.generator = decoder, grammar, generator
+    def __init__(
+        self,
+        decoder: Decoder,
+        grammar: Grammar,
+        beginnings: Beginnings,
+        generator: torch.Generator,
+    ) -> None:
+        self.decoder, self.grammar, self.beginnings = decoder, grammar, beginnings
+        self.generator = generator
         self.device = decoder.begin.device
         gaps = grammar.gaps
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
@@ -180,7 +183,7 @@ class Writer:
         self,
         z: Callable[[Tensor], Tensor],
         n: int,
-        given: dict[int, tuple[Tensor, Tensor]],
+        given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
         progress: Callable[[int], Any],
         in_strata: bool = True,
     ) -> Written:
@@ -200,7 +203,9 @@ class Writer:
             as often as in the data; else rows are in the order of the latents.
         """
         decoder = self.decoder
-        symbol, score = self._begin(n, given, in_strata=in_strata)  # (n, P)
+        symbol, score = (
+            torch.from_numpy(told).to(self.device) for told in self._begin(n, given, in_strata)
+        )  # (n, P)
         latent = z(decoder.stated.columns(symbol, score))
         rows = self._read_prefix(latent, symbol, score)
         span = rows.span.cpu().numpy()
@@ -229,7 +234,7 @@ class Writer:
             code = self._draw(decoder.code_scores(rows.state, gap, *known))
             memory = rows.notes.of(code, since, decoder.symbols.number)
             track = decoder.tracks.of_code[code]
-            place = decoder.stated.place(code - decoder.n_codes - 1, track, memory.has_score)
+            place = decoder.stated.place(track, memory.has_score)
             hint = rows.hints.gather(1, place.unsqueeze(1)).squeeze(1)
             context = decoder.context(code, since, memory, rows.chart, rows.plan, hint)
             about = decoder.about(rows.state, gap, context)
@@ -292,137 +297,84 @@ class Writer:
             time=cumulated(size, row),
         )
 
-    @torch.inference_mode()
-    def match(self, shares: dict[int, Tensor]) -> None:
-        """Let words about the whole history come as often as they did in the data.
-
-        Changes the biases of their symbols, which no other word has, and shift and scale of their
-        numbers.  A network that has seen a few hundred subjects tells lengths and labels apart
-        better than it knows how frequent they are.
-
-        Parameters
-        ----------
-        shares : dict
-            Prefix word, counted from 0 -> share of each of its symbols in the data.
-        """
-        self._begin(N_MATCHED, {}, shares)
-
-    def _matched(self, table: Tensor, first: int, share: Tensor) -> Tensor:
-        """Log-probabilities (N, K) that are shares (K,) on average, from now on."""
-        for _ in range(N_MATCHES):
-            change = torch.log((share + 1e-4) / (table.exp().mean(0) + 1e-4)).clamp(-1, 1)
-            self.decoder.symbol_bias[first : first + len(share)] += change
-            table = (table + change).log_softmax(-1)
-        return table
-
-    def _standard(self, number: Tensor, numeric: Tensor, code: Tensor) -> Tensor:
-        """Numbers (N,) of one word, those there are with mean 0 and spread 1, from now on."""
-        some = number[numeric]
-        if len(some) < FEWEST:
-            return number
-        decoder, word = self.decoder, code[0]
-        change, factor = -some.mean(), 1 / some.std().clamp(min=SMALLEST_SPREAD)
-        # What was scale * (mean + shift) before is now factor * (that + change).
-        decoder.shift[word] += change / decoder.scale[word]
-        decoder.scale[word] *= factor
-        return factor * (number + change)
-
     def _begin(
         self,
         n: int,
-        given: dict[int, tuple[Tensor, Tensor]],
-        shares: dict[int, Tensor] | None = None,
+        given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
         in_strata: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The words about the whole history: symbols and scores (n, P).
 
         Where some are given, those before them are such as make these likely: of several
         candidates, one by how likely it makes what is given.  Where none is and ``in_strata`` says
-        so, rows are drawn in strata of length.  With ``shares`` each word is matched with its own,
-        given those before it.
+        so, rows are drawn in strata of length.
         """
-        decoder, P, N = self.decoder, self.decoder.n_prefix, len(self.grammar.prefix)
+        trees, P, N = self.beginnings, self.decoder.n_prefix, len(self.grammar.prefix)
+        length = self.grammar.prefix.index(LENGTH)
+        seed = torch.randint(2**31 - 1, (1,), generator=self.generator, device=self.device)
+        random = np.random.RandomState(int(seed))
         R = 1 if given or not in_strata else N_STRATA
         last = max((k for k in given if k < N), default=0)
-        if any(k not in given or bool((given[k][0] < 0).any()) for k in range(last)):
+        if any(k not in given or (given[k][0] < 0).any() for k in range(last)):
             R = N_CANDIDATES
-        cache = decoder.cache()
-        state = decoder.step(decoder.begin.expand(n * R, -1), cache)
-        weight = torch.zeros_like(state[:, 0])
-        # What is still to be drawn is any word of the prefix; nothing follows from it before.
-        symbol = decoder.symbols.offsets[decoder.n_codes + 1 :][:P].repeat(n * R, 1)
-        score = state.new_zeros(n * R, P)
+        symbol = np.zeros((n * R, P), np.int64)
+        score, value = np.zeros((2, n * R, P), np.float32)
+        weight = np.zeros(n * R)
         for k in range(P):
             if k == N and R > 1:  # how often codes come is drawn for the chosen ones alone
                 if given:
-                    best = self._draw(weight.view(n, R)) + R * torch.arange(n, device=self.device)
+                    noise = random.gumbel(size=(n, R))
+                    best = (weight.reshape(n, R) + noise).argmax(1) + R * np.arange(n)
                 else:
-                    best = self._in_strata(symbol[:, self.grammar.prefix.index(LENGTH)], n)
-                symbol, score = symbol[best], score[best]
-                state, weight = state[best], weight[best]
-                cache.keep(best)
-            nothing = torch.zeros_like(weight)
-            code = torch.full_like(symbol[:, 0], decoder.n_codes + 1 + k)
-            context = self._prefix_context(code, decoder.stated(symbol, score)[:, k])
-            about = decoder.about(state, torch.zeros_like(code), context)
-            table, first = self._symbols(about, context)
-            if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN) and table.shape[1] > 1:
-                missing = decoder.symbols.kind[first[0]] == NOTHING
-                has_events = self.most[symbol[:, self.grammar.prefix.index(LENGTH)]] > 0
-                table[:, 0] = table[:, 0].masked_fill(has_events & missing, IMPOSSIBLE)
-            if shares is not None:
-                table = self._matched(table, int(first[0]), shares[k])
-            drawn, number = first + self._draw(table), self._number(about, context)
-            if shares is not None:
-                number = self._standard(number, decoder.symbols.kind[drawn] == NUMBER, code)
-            number = self._settled(number, code)
+                    best = self._in_strata(symbol[:, length], n, random)
+                symbol, score, value = symbol[best], score[best], value[best]
+            stratum = trees.strata(symbol) if k else np.zeros(len(symbol), np.int64)
+            drawn, number = trees.draw(k, value[:, :k], stratum, random)
+            if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN):
+                has_events = self.grammar.most[symbol[:, length]] > 0
+                absent = has_events & (self.grammar.kind[drawn] == NOTHING)
+                if absent.any():
+                    drawn[absent], number[absent] = trees.draw_present(k, absent.sum(), random)
             if k in given:
-                asked, wanted = (x.repeat_interleave(len(drawn) // n) for x in given[k])
+                asked, wanted = (np.repeat(x, len(symbol) // n) for x in given[k])
                 forced = asked >= 0
-                drawn = torch.where(forced, asked, drawn)
-                number = torch.where(forced, wanted.to(number.dtype), number)
-                likely = table.gather(1, (drawn - first).unsqueeze(1)).squeeze(1)
-                numeric = decoder.symbols.kind[drawn] == NUMBER
-                normals = decoder.normals(about, context)
-                likely = likely + torch.where(numeric, log_normal_mixture(number, normals), 0.0)
-                weight = weight + torch.where(forced, likely, 0.0)
-            number = torch.where(decoder.symbols.kind[drawn] == NUMBER, number, nothing)
-            level = decoder.symbols.level_score[drawn].to(number.dtype)
-            symbol[:, k], score[:, k] = drawn, torch.where(level.isnan(), number, level)
-            if k + 1 < P:
-                words = prefix_words(code, symbol[:, k], score[:, k])
-                state = decoder.step(decoder.embed(words), cache)
+                drawn = np.where(forced, asked, drawn)
+                number = np.where(forced, wanted, number)
+                if len(symbol) > n:
+                    likely = trees.log_prob(k, value[:, :k], stratum, drawn, number)
+                    weight += np.where(forced, likely, 0.0)
+            symbol[:, k], score[:, k] = drawn, self._settled_word(k, drawn, number)
+            value[:, k] = trees.values_of(k, drawn, score[:, k])
         return symbol, score
 
-    def _prefix_context(self, code: Tensor, hint: Tensor) -> Context:
-        """Of words about the whole history, of which nothing comes before its events."""
-        decoder, none = self.decoder, torch.zeros_like(hint)
-        nothing = torch.full_like(code, decoder.symbols.number)
-        memory = Memory(nothing, none, none > 0, none, none, none, none)
-        chart = decoder.tracks.empty(len(code), none)
-        plan = Plan(chart.n_events, torch.zeros_like(chart.n_events))
-        return decoder.context(code, none, memory, chart, plan, hint)
+    def _settled_word(
+        self, k: int, symbol: NDArray[np.int64], score: NDArray
+    ) -> NDArray[np.float32]:
+        """Scores (n,) of a word as the data have them; see :meth:`_settled`."""
+        number = torch.from_numpy(score).float().to(self.device)
+        code = torch.full(number.shape, self.decoder.n_codes + 1 + k, device=self.device)
+        settled = self._settled(number, code).cpu().numpy()
+        return np.where(self.grammar.kind[symbol] == NUMBER, settled, score).astype(np.float32)
 
-    def _in_strata(self, symbol: Tensor, n: int) -> Tensor:
+    def _in_strata(
+        self, symbol: NDArray[np.int64], n: int, random: np.random.RandomState
+    ) -> NDArray[np.int64]:
         """Which n of more rows, so that lengths are as frequent as in the data.
 
         With few rows the shares of short and long histories vary less than by chance.
         """
-        of = symbol - int(self.grammar.offsets[self._length_word])
-        share = torch.from_numpy(self.grammar.length_shares).to(self.device)
-        start = torch.rand(1, generator=self.generator, device=self.device, dtype=share.dtype)
-        place = (torch.arange(n, device=self.device) + start) / n
-        wanted = torch.searchsorted(share.cumsum(0), place).clamp(max=len(share) - 1)
-        need = torch.bincount(wanted, minlength=len(share))
-        order = torch.sort(of, stable=True).indices
-        count = torch.bincount(of, minlength=len(share))
-        rank = torch.empty_like(of)
-        rank[order] = (
-            torch.arange(len(of), device=self.device) - (count.cumsum(0) - count)[of[order]]
-        )
+        of = symbol - self.grammar.offsets[self._length_word]
+        share = self.grammar.length_shares
+        place = (np.arange(n) + random.random_sample()) / n
+        wanted = np.searchsorted(share.cumsum(), place).clip(max=len(share) - 1)
+        need = np.bincount(wanted, minlength=len(share))
+        order = np.argsort(of, kind="stable")
+        count = np.bincount(of, minlength=len(share))
+        rank = np.empty_like(of)
+        rank[order] = np.arange(len(of)) - (count.cumsum() - count)[of[order]]
         # Those of lengths that are needed first; then any, where there are too few of a length.
-        best = torch.sort((rank >= need[of]).long(), stable=True).indices[:n]
-        return best[torch.rand(n, generator=self.generator, device=self.device).argsort()]
+        best = np.argsort(rank >= need[of], kind="stable")[:n]
+        return random.permutation(best)
 
     def _span(self, symbol: Tensor, score: Tensor) -> Tensor:
         """Time from the first to the last event that rows say, float64; 0 where they say none."""

@@ -23,15 +23,13 @@ FEWEST = 30
 
 
 class Stated(nn.Module):
-    """Linear models of numbers on the words about the whole history.
+    """Linear models of the numbers of events on the words about the whole history.
 
     These words are few among hundreds, and a transformer comes late to what follows from them: how
     ill those are who will die, of whom much is measured.  So these models are ridge regressions,
-    found before training and not trained: the network learns what they leave.
-
-    There are regressions of the numbers of the words themselves, on those before; and two for each
-    code of the chart, of its first number and of later ones.  They are on the number of each word
-    and on an indicator of each symbol that has none: ``F`` columns.
+    found before training and not trained: the network learns what they leave.  There are two for
+    each code of the chart, of its first number and of later ones.  They are on the number of each
+    word and on an indicator of each symbol that has none: ``F`` columns.
 
     Parameters
     ----------
@@ -44,8 +42,6 @@ class Stated(nn.Module):
     """
 
     column: Tensor
-    word: Tensor
-    known: Tensor
     usual: Tensor
     weight: Tensor
 
@@ -54,22 +50,18 @@ class Stated(nn.Module):
     ) -> None:
         super().__init__()
         P = self.n_words = len(offsets) - 1
+        self.n_tracks = n_tracks
         # Made without torch: where weights are loaded tensors are made without content first.
         kind, score = np.asarray(kinds), np.asarray(level_scores, np.float64)
         plain = (score == NO_SCORE) & (kind != NUMBER)
         plain[: offsets[0]] = False
-        owner = np.repeat(np.arange(P), np.diff(offsets))
-        size = np.bincount(owner, minlength=P)
-        plain[offsets[0] : offsets[-1]] &= size[owner] > 1  # what is always so says nothing
+        size = np.diff(offsets)
+        plain[offsets[0] : offsets[-1]] &= np.repeat(size, size) > 1  # else it says nothing
         F = self.n_columns = P + int(plain.sum())
-        column = np.where(plain, P - 1 + np.cumsum(plain), F)
-        word = np.concatenate([np.arange(P), owner[plain[offsets[0] : offsets[-1]]]])
-        owner = np.append(np.arange(P), np.full(2 * n_tracks, P))  # events know all of it
-        tables = {"column": column, "word": word, "known": word < owner[:, np.newaxis]}
-        for name, table in tables.items():
-            self.register_buffer(name, torch.tensor(table), persistent=False)
+        column = torch.tensor(np.where(plain, P - 1 + np.cumsum(plain), F))
+        self.register_buffer("column", column, persistent=False)
         self.register_buffer("usual", torch.zeros(F))
-        self.register_buffer("weight", torch.zeros(P + 2 * n_tracks, F))
+        self.register_buffer("weight", torch.zeros(2 * n_tracks, F))
 
     def columns(self, symbol: Tensor, score: Tensor) -> Tensor:
         """(B, n_prefix) symbols and scores -> (B, F), less their means."""
@@ -79,54 +71,42 @@ class Stated(nn.Module):
         return told[:, :-1] - self.usual
 
     def forward(self, symbol: Tensor, score: Tensor) -> Tensor:
-        """(B, n_prefix) symbols and scores -> (B, n_prefix + 2 C + 1), how much each number moves.
+        """(B, n_prefix) symbols and scores -> (B, 2 C + 1), how much each number moves.
 
-        Of each word, of each code's first and later numbers, and 0 for what is in none of these.
-        Nothing is said of a word by those after it, which may be unknown.
+        The first and the later numbers of each code, and 0 for those of no line in the chart.
         """
-        told = self.columns(symbol, score) @ torch.where(self.known, self.weight, 0.0).T
+        told = self.columns(symbol, score) @ self.weight.T
         return nn.functional.pad(told, (0, 1))
 
-    def place(self, word: Tensor, track: Tensor, has_score: Tensor) -> Tensor:
-        """Where in that the number of a word (N,) is found.
+    def place(self, track: Tensor, has_score: Tensor) -> Tensor:
+        """Where in that a number (N,) is found.
 
         Parameters
         ----------
-        word : (N,) place in the prefix, negative for events
-        track : (N,) line in the chart, at least ``C`` for none
+        track : (N,) line in the chart, ``C`` for none
         has_score : (N,) whether there was a number of the code before
         """
-        n_tracks = (len(self.weight) - self.n_words) // 2
-        event = self.n_words + 2 * track + has_score.long()
-        event = torch.where(track < n_tracks, event, len(self.weight))
-        return torch.where(word >= 0, word, event)
+        return torch.where(track < self.n_tracks, 2 * track + has_score.long(), 2 * self.n_tracks)
 
 
 def regressed(stated: Stated, data: SynthesisDataset, charted: NDArray) -> dict[str, Tensor]:
     """Buffers of a :class:`Stated`, by name: ridge regressions on the rows of a data set."""
-    P, flat = stated.n_words, data.held
     code, score, number, last, high = (
-        flat[name].cpu().numpy() for name in ("code", "score", "number", "last_score", "high")
+        data.held[name].cpu().numpy() for name in ("code", "score", "number", "last_score", "high")
     )
-    offsets = data.sentences.offsets
-    row = np.repeat(np.arange(len(data)), np.diff(offsets))
-    first = offsets[:-1, np.newaxis] + np.arange(P)
-    told = torch.from_numpy(flat["symbol"].cpu().numpy()[first]), torch.from_numpy(score[first])
+    row = np.repeat(np.arange(len(data)), np.diff(data.sentences.offsets))
+    told = data.beginnings(stated.n_words)
     usual = stated.columns(*told).mean(0)
     known = (stated.columns(*told) - usual).double().numpy()  # (n, F)
-    word = stated.word.numpy()
     weight = np.zeros(stated.weight.shape)
-    for k in range(1, P):
-        some = word < k
-        weight[k, some] = ridge(known[:, some], score[first[:, k]])
     order = np.argsort(code, kind="stable")
     borders = np.searchsorted(code[order], np.stack([charted, charted + 1]))
     for track, (low, end) in enumerate(borders.T):
         of = order[low:end]
         of = of[high[of] >= 0]
         begin, later = of[number[of] == 0], of[number[of] > 0]
-        weight[P + 2 * track] = ridge(known[row[begin]], score[begin])
-        weight[P + 2 * track + 1] = of_later(known, row[later], score[later], last[later])
+        weight[2 * track] = ridge(known[row[begin]], score[begin])
+        weight[2 * track + 1] = of_later(known, row[later], score[later], last[later])
     return {"usual": usual, "weight": torch.from_numpy(weight).to(stated.weight.dtype)}
 
 

@@ -30,6 +30,7 @@ from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import Pretrained, SharesPretrained, read_pretrained
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.persistence.savable import Savable
+from tawt_sklearn.synthesis.beginnings import Beginnings
 from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
@@ -129,6 +130,9 @@ class SequenceSynthesizer(
         out rows; ``active_units``; seconds.
     grammar_ : Grammar
         What there is to choose from.
+    beginnings_ : Beginnings
+        Where words about the whole history are drawn from: labels, static columns, when it starts
+        and how long it is, and how often each code comes.
     density_ : LatentDensity
         Where latents are drawn from.
     form_ : Form
@@ -183,6 +187,7 @@ class SequenceSynthesizer(
     form_: Form
     grammar_: Grammar
     preparation_: Preparation
+    beginnings_: Beginnings
     density_: LatentDensity
     labels_: LabelModel | None
     net_: SynthesisNet
@@ -292,7 +297,7 @@ class SequenceSynthesizer(
             with config_context(array_api_dispatch=False):  # which mixtures do not take
                 told = self.net_.stated(data)
                 self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
-            self._match(data, seed)
+                self.beginnings_ = self._beginnings(data, np.random.RandomState(seed))
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -336,7 +341,6 @@ class SequenceSynthesizer(
             free_bits=self.free_bits,
             warmup_steps=int(WARMUP * steps * min(n_epochs, MOST_WARMUP_EPOCHS)),
             word_dropout=self.word_dropout,
-            n_labels=self.form_.n_labels,
         )
         recipe = Recipe(
             max_epochs=n_epochs,
@@ -412,14 +416,18 @@ class SequenceSynthesizer(
             "dropout": self.dropout,
         }
 
-    def _match(self, data: SynthesisDataset, seed: int) -> None:
-        """Words about the whole history come as often as in the data."""
-        shares = self.grammar_.shares(data.sentences)
-        device = self.net_.module_device
-        told = {k: torch.from_numpy(share).to(device) for k, share in shares.items()}
-        generator = torch.Generator(device).manual_seed(seed)
-        with isolated_torch(0, device, n_threads=1):
-            Writer(self.net_.module_.decoder, self.grammar_, generator).match(told)
+    def _beginnings(self, data: SynthesisDataset, random: np.random.RandomState) -> Beginnings:
+        """Trees of the words about the whole history."""
+        grammar = self.grammar_
+        symbol, score = data.beginnings(grammar.n_prefix)
+        return Beginnings.fit(
+            symbol.numpy(),
+            score.numpy(),
+            *grammar.beginnings(),
+            has_label=self.form_.n_labels == 1,
+            min_rows=self.min_subjects_per_code,
+            random=random,
+        )
 
     def _label_model(self, sentences: Sentences, labels: pd.DataFrame) -> LabelModel | None:
         """Of a single label that is a class; None for all others."""
@@ -506,10 +514,6 @@ class SequenceSynthesizer(
         On a CPU several groups at a time, as many as torch has threads.
         """
         device, grammar = self.net_.module_device, self.grammar_
-        told = {
-            word: (torch.from_numpy(symbol).to(device), torch.from_numpy(score).to(device))
-            for word, (symbol, score) in given.items()
-        }
         decoder = self.net_.module_.eval().decoder
         groups = [slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE)]
         seeds = random.randint(2**31 - 1, size=len(groups))
@@ -517,8 +521,9 @@ class SequenceSynthesizer(
         def write(group: tuple[slice, int]) -> Written:
             rows, seed = group
             torch.set_num_threads(1)
-            some = {word: (a[rows], b[rows]) for word, (a, b) in told.items()}
-            writer = Writer(decoder, grammar, torch.Generator(device).manual_seed(int(seed)))
+            some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
+            generator = torch.Generator(device).manual_seed(int(seed))
+            writer = Writer(decoder, grammar, self.beginnings_, generator)
             draw = latents(rows, np.random.RandomState(seed))
             written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
             return written._replace(row=written.row + rows.start)
@@ -616,8 +621,10 @@ class SequenceSynthesizer(
             proposed = (-0.5 * noise**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)).sum(1)
             likely = self.net_.log_likelihoods(data, z)
             told.append(likely + self.density_.log_prob(z, stated) - proposed)
-        found = logsumexp(told, axis=0) - np.log(n_samples)
-        return found - self.grammar_.log_sizes(data.sentences)
+        symbol, score = data.beginnings(self.grammar_.n_prefix)
+        begun = self.beginnings_.log_probs(symbol.numpy(), score.numpy())
+        begun -= self.grammar_.log_sizes(data.sentences)
+        return begun + logsumexp(told, axis=0) - np.log(n_samples)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`log_prob` over the rows."""
@@ -651,10 +658,11 @@ class SequenceSynthesizer(
             ):
                 raise SaveFileError("Expected a model of labels on summaries of histories.")
         form, grammar = self.form_, self.grammar_
+        self.beginnings_.check(*grammar.beginnings())
         static = [("static", name) for name in form.columns if name != form.events_name]
         columns = [("label", k) for k in range(form.n_labels)] + static
         told = [name for name in grammar.prefix if isinstance(name, tuple)]
-        if not (told == columns == list(grammar.columns) and model["n_labels"] == form.n_labels):
+        if not told == columns == list(grammar.columns):
             raise SaveFileError("Expected a grammar of the columns and labels that fit was given.")
         if not len(grammar.least) == len(grammar.most) == len(grammar.kind):
             raise SaveFileError("Expected a grammar that says what its classes stand for.")
