@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,3 @@ def data_home() -> Path:
     if not home.is_dir():
         pytest.skip(f"no real data: neither TAWT_DATA nor {default.parent.name}/data is a folder")
     return home
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_draws_to_match() -> Iterator[None]:
-    """Synthesizers draw thousands, which takes longer than the training of small networks."""
-    from tawt_sklearn.synthesis import sampling
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "N_MATCHED", 64)
-        yield

@@ -180,6 +180,7 @@ class Beginnings:
             return none, none, np.zeros(1, np.int64), np.zeros(1)
         own = slice(*(self.first[k : k + 2] - self.first[0]))
         plain = (np.isnan(self.score[own]) & (self.kind[own] != NUMBER)).sum() > 2
+        plain &= 2 * len(np.unique(symbol[:, k])) <= len(symbol)  # else there are no classes
         kind = DecisionTreeClassifier if plain else DecisionTreeRegressor
         model = kind(min_samples_leaf=leaf, random_state=seed)
         tree = model.fit(value[:, :k], symbol[:, k] if plain else value[:, k]).tree_

@@ -18,7 +18,7 @@ from tawt_sklearn.synthesis.data import SentenceBatch
 from tawt_sklearn.synthesis.decoder import IMPOSSIBLE
 from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_softmax
-from tawt_sklearn.synthesis.model import COUNT, WHOLE, Posterior
+from tawt_sklearn.synthesis.model import Posterior
 from tawt_sklearn.synthesis.sampling import Writer, prefix_words
 from tawt_sklearn.synthesis.symbols import LEVEL, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
@@ -110,7 +110,7 @@ def test_a_word_changes_no_state_before_it(model, batch, z, place):
 @torch.no_grad()
 def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     decoder, P = model.decoder, model.decoder.n_prefix
-    writer = Writer(decoder, fitted.grammar_, torch.Generator())
+    writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, torch.Generator())
     words = batch.words
     expected = decoder(shown(words), z)
     prefix = words.symbol[:, :P], words.score[:, :P]
@@ -143,7 +143,7 @@ def test_the_cache_of_a_limited_context_gives_the_states_of_all_at_once(fitted, 
     assert words.code.shape[1] > P + 4 * decoder.context_length
     expected = decoder(shown(words), z)
     assert (expected - model.decoder(shown(words), z)).abs().max() > 1e-3
-    writer = Writer(decoder, fitted.grammar_, torch.Generator())
+    writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, torch.Generator())
     rows = writer._read_prefix(z, words.symbol[:, :P], words.score[:, :P])
     assert_states_step_by_step(rows, decoder, words, expected)
 
@@ -187,36 +187,24 @@ def test_stretches_of_long_histories_stand_for_all_of_them(model, batch):
             assert float(counted.mean()) == pytest.approx(1, abs=0.25)
 
 
-def test_words_about_the_whole_history_know_nothing_of_its_events(model, batch, z):
+def test_words_about_the_whole_history_know_nothing_of_its_events(model, batch, z, monkeypatch):
     """Not even where a stretch begins in the middle, after many events."""
-    words, P = batch.words, model.decoder.n_prefix
-    tracks, numeric = model.decoder.tracks, model.decoder.symbols.numeric(batch.words.symbol)
-    start = tracks.after(words, words.filled, numeric)
+    words, decoder, P = batch.words, model.decoder, model.decoder.n_prefix
+    start = decoder.tracks.after(words, words.filled, decoder.symbols.numeric(words.symbol))
     assert (start.n_events > 0).any()
-    rest = SentenceBatch(**{f.name: getattr(words, f.name)[:, :P] for f in fields(words)})
-    plan = model.decoder.plan(z, start.n_events)
-    told = [model.states(rest, z, plan, begin) for begin in (None, start)]
-    for one, other in zip(*told, strict=True):
-        parts = zip(one, other, strict=True) if isinstance(one, Chart) else [(one, other)]
-        for part, same in parts:
-            torch.testing.assert_close(part, same)
-    alone = [model.log_likelihood(rest, z, None, begin, plan.n_events) for begin in (None, start)]
-    for name, part in alone[0].items():
-        torch.testing.assert_close(part, alone[1][name])
+    seen = []
 
+    def states(*args, **kwargs):
+        seen.append(args[3])
+        return type(decoder).forward(decoder, *args, **kwargs)
 
-def test_labels_count_the_more_the_longer_the_history(model, batch):
-    words = batch.words
-    P, K = model.decoder.n_prefix, model.n_labels
-    _, weight, start = model.stretches(words)
-    assert start is None
-    length = (words.filled.sum(1) - P).double()
-    assert K > 0
-    named = P - model.decoder.tracks.n_codes
-    assert (weight[:, : named - K] == WHOLE).all()
-    assert (weight[:, named:P] == COUNT).all()
-    expected = (length / 8).clamp(min=WHOLE).unsqueeze(1).expand(-1, K)
-    torch.testing.assert_close(weight[:, named - K : named], expected, **EXACT)
+    monkeypatch.setattr(decoder, "forward", states)
+    model.states(words, z, decoder.plan(z, start.n_events), start)
+    empty = decoder.tracks.empty(1, words.score)
+    for chart in seen:
+        for part, none in zip(chart, empty, strict=True):
+            torch.testing.assert_close(part[:, :P], none.expand_as(part[:, :P]), **EXACT)
+    assert all((chart.n_events[:, P:].sum(-1) > 0).any() for chart in seen)
 
 
 @torch.no_grad()
@@ -257,23 +245,20 @@ def slow_trend(numbers: list[tuple[float, float]], now: float) -> torch.Tensor:
     return torch.tensor([np.clip(slope * far, -4, 4)])
 
 
-def slow_hint(decoder, grammar, place, code, symbol, score, has_score) -> torch.Tensor:
+def slow_hint(decoder, grammar, code, symbol, score, has_score) -> torch.Tensor:
     """What follows of a number from the words about the whole history, column after column."""
     P, stated = decoder.n_prefix, decoder.stated
-    track = int(decoder.tracks.of_code[code[place]])
-    if place >= P and track == decoder.tracks.n_codes:
-        return torch.zeros(1).double()
-    weight = stated.weight[place if place < P else P + 2 * track + has_score]
-    hint = torch.zeros(1).double()
-    column = P
+    track, hint = int(decoder.tracks.of_code[code]), torch.zeros(1).double()
+    if track == decoder.tracks.n_codes:
+        return hint
+    weight, column = stated.weight[2 * track + has_score], P
     for k in range(P):
-        known = k < place
-        hint += known * weight[k] * (score[k] - stated.usual[k])
+        hint += weight[k] * (score[k] - stated.usual[k])
         first, last = grammar.offsets[grammar.n_codes + 1 + k :][:2]
         for other in range(first, last):
             numeric = grammar.kind[other] == NUMBER or not np.isnan(grammar.level_score[other])
             if not numeric and last - first > 1:
-                hint += known * weight[column] * (float(symbol[k] == other) - stated.usual[column])
+                hint += weight[column] * (float(symbol[k] == other) - stated.usual[column])
                 column += 1
     assert column == stated.n_columns
     return hint
@@ -288,10 +273,10 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     code, gap = words.code[0].tolist(), words.gap[0].tolist()
     symbol, score, since = words.symbol[0].tolist(), words.score[0].tolist(), words.since[0]
     told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
-    for place in range(len(code)):
+    for place in range(P, len(code)):
         state, now = states[place], torch.tensor([gap[place]])
         chart = charts.at(slice(None), place)
-        if place >= P and code[place] != grammar.end:
+        if code[place] != grammar.end:
             paces = words.until, words.left, words.rest
             last = Words(*(part[0, place - 1] for part in shown(words)))
             about = decoder.about_gap(state, last)
@@ -335,7 +320,7 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             slow_trend([(since[k].item(), score[k]) for k in numbered], since[place].item()),
         )
         word = torch.tensor([code[place]])
-        hint = slow_hint(decoder, grammar, place, code, symbol, score, bool(numbered))
+        hint = slow_hint(decoder, grammar, code[place], symbol, score, bool(numbered))
         context = decoder.context(word, since[place : place + 1], memory, chart, plan, hint)
         about = decoder.about(state[None], now, context)
         first, last = grammar.offsets[code[place] : code[place] + 2]
@@ -453,7 +438,7 @@ def test_the_density_of_numbers_integrates_to_one(model):
 @torch.no_grad()
 def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
     decoder, grammar = model.decoder, fitted.grammar_
-    writer = Writer(decoder, grammar, torch.Generator().manual_seed(0))
+    writer = Writer(decoder, grammar, fitted.beginnings_, torch.Generator().manual_seed(0))
     code = torch.arange(grammar.n_words).repeat_interleave(3)
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
     context = some_context(decoder, code)
@@ -469,7 +454,8 @@ def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
 
 
 def test_what_is_drawn_is_as_frequent_as_it_is_likely(fitted):
-    writer = Writer(fitted.net_.module_.decoder, fitted.grammar_, torch.Generator().manual_seed(0))
+    decoder, generator = fitted.net_.module_.decoder, torch.Generator().manual_seed(0)
+    writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, generator)
     scores = torch.tensor([[0.0, 1.0, -1.0, -torch.inf]])
     drawn = writer._draw(scores.expand(40_000, -1))
     share = torch.bincount(drawn, minlength=4) / 40_000
@@ -519,7 +505,7 @@ def test_the_loss_is_the_sum_over_words_divided_by_their_number(model, batch):
     parts = model(batch)
     posterior = model.posterior(batch.events)
     told = model.log_likelihood(batch.words, posterior.mean)
-    n_words = batch.words.filled.sum()
+    n_words = batch.words.filled[:, model.decoder.n_prefix :].sum()
     for name, part in told.items():
         torch.testing.assert_close(parts[name], -part.sum() / n_words)
     free = posterior.divergence().mean(0).clamp(min=model.free_bits).sum()

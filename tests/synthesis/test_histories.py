@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tawt_sklearn.synthesis import SequenceSynthesizer, sampling
+from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.gaps import (
     MOST_STRETCH,
     SAME,
@@ -39,9 +39,7 @@ def test_lengths_are_those_of_the_data_whatever_the_network_thinks():
     np.testing.assert_allclose(share, real, atol=0.05)
 
 
-def test_numbers_about_the_whole_history_have_the_mean_and_spread_of_the_data(monkeypatch):
-    """After one epoch of a few steps the network does not know either."""
-    monkeypatch.setattr(sampling, "N_MATCHED", 2048)
+def test_numbers_about_the_whole_history_have_the_mean_and_spread_of_the_data():
     age = np.random.default_rng(0).normal(60, 10, 120).round(2)
     X = simple(120, static={"age": age})
     synthesizer = fit(X, min_subjects_per_code=1)

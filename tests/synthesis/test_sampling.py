@@ -37,7 +37,8 @@ def test_whole_numbers_in_proportion():
 
 
 def test_numbers_of_events_lie_between_what_was_said_where_they_can(fitted):
-    writer = sampling.Writer(fitted.net_.module_.decoder, fitted.grammar_, torch.Generator())
+    decoder, trees = fitted.net_.module_.decoder, fitted.beginnings_
+    writer = sampling.Writer(decoder, fitted.grammar_, trees, torch.Generator())
     C = len(fitted.grammar_.charted)
     random = np.random.default_rng(0)
     low = torch.from_numpy(random.integers(0, 6, (300, C))).double()
@@ -63,8 +64,9 @@ def test_numbers_are_fed_back_as_the_data_have_them():
     subjects = [[(float(k), "a", v) for k, v in enumerate(of)] for of in values.reshape(40, 10)]
     synthesizer = SequenceSynthesizer(**QUICK).fit(frame_of(*subjects))
     decoder, grammar = synthesizer.net_.module_.decoder, synthesizer.grammar_
-    writer = sampling.Writer(decoder, grammar, torch.Generator().manual_seed(0))
-    drawn = torch.randn(1000, generator=writer.generator)
+    generator = torch.Generator().manual_seed(0)
+    writer = sampling.Writer(decoder, grammar, synthesizer.beginnings_, generator)
+    drawn = torch.randn(1000, generator=generator)
     settled = writer._settled(drawn, torch.zeros(1000, dtype=torch.int64))
     marginal = grammar.marginals[0]
     value = marginal.value(special.ndtr(drawn.double().numpy()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -34,43 +36,43 @@ def test_columns_are_scores_and_symbols_without_one(fitted, data, stated):
     table = stated.columns(symbol, score)
     torch.testing.assert_close(table[:, : stated.n_words], score)
     k = fitted.grammar_.prefix.index(("label", 0))
-    own = table[:, stated.n_words :][:, stated.word[stated.n_words :] == k]
     first, last = fitted.grammar_.offsets[fitted.grammar_.n_codes + 1 + k :][:2]
+    own = table[:, stated.column[first:last]]
     expected = symbol[:, k, None] == torch.arange(first, last)
     torch.testing.assert_close(own, expected.to(own))
 
 
-def test_first_weights_are_ridge_regressions(fitted, data, stated):
-    grammar, P = fitted.grammar_, stated.n_words
-    told = regressed(stated, data, grammar.charted)
-    stated.load_state_dict(told)
-    begin = data.sentences.offsets[:-1]
-    place = torch.from_numpy(begin[:, np.newaxis] + np.arange(P))
-    symbol, score = data.held["symbol"][place], data.held["score"][place]
+def test_weights_are_ridge_regressions(fitted, data, stated):
+    grammar = fitted.grammar_
+    stated.load_state_dict(regressed(stated, data, grammar.charted))
+    symbol, score = data.beginnings(stated.n_words)
     known = stated.columns(symbol, score)
-    np.testing.assert_allclose(known.mean(0).detach(), 0, atol=1e-6)
-    k = P - 2
-    before = (stated.word < k).numpy()
-    model = RidgeCV(PENALTIES).fit(known[:, before].double().numpy(), score[:, k].double().numpy())
-    np.testing.assert_allclose(told["weight"][k, before], model.coef_, atol=1e-5)
-    assert (told["weight"][k, ~before] == 0).all()
+    np.testing.assert_allclose(known.mean(0), 0, atol=1e-6)
+    codes = [str(fitted.form_.codes[grammar.kept[code]]) for code in grammar.charted]
+    track = codes.index("hr")
+    words, first, rows = data.sentences, [], []
+    for row, (begin, end) in enumerate(pairwise(words.offsets)):
+        own = [
+            k
+            for k in range(begin, end)
+            if words.code[k] == grammar.charted[track] and words.high[k] >= 0
+        ]
+        if own:
+            first.append(float(data.held["score"][own[0]]))
+            rows.append(row)
+    model = RidgeCV(PENALTIES).fit(known[rows].double().numpy(), np.array(first))
+    np.testing.assert_allclose(stated.weight[2 * track], model.coef_, atol=1e-5)
     hints = stated(symbol, score)
-    assert hints.shape == (len(begin), P + 2 * len(grammar.charted) + 1)
-    np.testing.assert_allclose(
-        hints[:, k].detach(), known[:, before].numpy() @ model.coef_, atol=1e-5
-    )
+    assert hints.shape == (len(symbol), 2 * len(codes) + 1)
+    np.testing.assert_allclose(hints[:, 2 * track], known.numpy() @ model.coef_, atol=1e-5)
     assert (hints[:, -1] == 0).all()
-    # What is yet to be said changes nothing.
-    score = score.clone()
-    score[:, k:] += 1
-    torch.testing.assert_close(stated(symbol, score)[:, : k + 1], hints[:, : k + 1])
+    assert not stated.weight.requires_grad
 
 
 def test_places_of_first_and_later_numbers(stated):
-    P, C = stated.n_words, (len(stated.weight) - stated.n_words) // 2
-    word = torch.tensor([3, -5, -5, -5])
-    track, has = torch.tensor([C, 1, 1, C]), torch.tensor([False, False, True, True])
-    assert stated.place(word, track, has).tolist() == [3, P + 2, P + 3, P + 2 * C]
+    C = stated.n_tracks
+    track, has = torch.tensor([1, 1, C]), torch.tensor([False, True, True])
+    assert stated.place(track, has).tolist() == [2, 3, 2 * C]
 
 
 def test_later_numbers_follow_the_last_one_and_what_is_stated():
