@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,19 +10,9 @@ from sklearn.pipeline import Pipeline
 
 from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor, TripletSequencer
 from tawt_sklearn.datasets import make_icu_stays
-from tawt_sklearn.synthesis import sampling
 
 from .answers import answers
 from .suite import QUICK
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_draws_to_match() -> Iterator[None]:
-    """Of a synthesizer; thousands take longer than the training of these small networks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "N_MATCHED", 64)
-        yield
-
 
 # ---- a contract class ------------------------------------------------------------------------
 

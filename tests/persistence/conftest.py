@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,15 +9,6 @@ import pytest
 
 from tawt_sklearn import EventSummarizer, TripletSequencer
 from tawt_sklearn.datasets import make_icu_stays
-from tawt_sklearn.synthesis import sampling
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_draws_to_match() -> Iterator[None]:
-    """Of a synthesizer; thousands take longer than the training of these small networks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "N_MATCHED", 64)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -304,6 +304,14 @@ LIES = {
     "a product of columns that there are none of": change(
         "labels_", "pairs", lambda a: np.full((2, 1), 10_000)
     ),
+    "trees of other words": change("beginnings_", "kind", lambda a: a[::-1]),
+    "trees of fewer words": change("beginnings_", "first", lambda a: a[:-1]),
+    "trees of fewer nodes": change("beginnings_", "left", lambda a: a[:-1]),
+    "trees that lead back": change("beginnings_", "left", lambda a: np.minimum(a, 0)),
+    "trees that lead beyond": change("beginnings_", "right", lambda a: a + 10_000 * (a > 0)),
+    "trees on later words": change("beginnings_", "column", lambda a: a + 10_000),
+    "trees of fewer rows": change("beginnings_", "group", lambda a: a[:, :-1]),
+    "words that there are none of": change("beginnings_", "symbol", lambda a: a + 10_000),
     "text in place of a grammar": set_in(lambda items: items, "grammar_", "text"),
     "text in place of gaps": set_in(grammar_of, "gaps", "bins"),
 }
@@ -320,12 +328,12 @@ def test_parts_that_do_not_fit_each_other(plain, path, lie):
         tawt_sklearn.load(path, device="cpu")
 
 
-@pytest.mark.parametrize("part", ["grammar_", "density_", "preparation_", "form_"])
+@pytest.mark.parametrize("part", ["grammar_", "beginnings_", "density_", "preparation_", "form_"])
 def test_parts_of_another_synthesizer(plain, X, y, path, part):
     few = X.assign(events=X["events"].events.until(1.0))
     other = synthesizer(d_latent=2).fit(few[["sex", "events"]])
     mixed = copy.copy(plain.estimator)
     setattr(mixed, part, getattr(other, part))
     mixed.save(path)
-    with pytest.raises(SaveFileError, match=r"Expected a (network|density|grammar)"):
+    with pytest.raises(SaveFileError, match=r"Expected (a network|a density|a grammar|trees)"):
         tawt_sklearn.load(path, device="cpu")
