@@ -36,6 +36,27 @@ N_LEVELS = 4096.0
 """Between the keys of two groups: more than a word has symbols."""
 
 
+@dataclass
+class Said:
+    """What has been said of n rows so far.
+
+    Attributes
+    ----------
+    symbol, score : (n, P) int64 and float32
+        The words.
+    value : (n, P) float32
+        As numbers that trees can split.
+    """
+
+    symbol: NDArray[np.int64]
+    score: NDArray[np.float32]
+    value: NDArray[np.float32]
+
+    def at(self, rows: NDArray[np.int64]) -> Said:
+        """Of some rows."""
+        return Said(self.symbol[rows], self.score[rows], self.value[rows])
+
+
 @dataclass(frozen=True)
 class Beginnings:
     """Classification and regression trees, word after word.
@@ -111,7 +132,7 @@ class Beginnings:
         symbol, score : (n, P)
             Words and their normal scores.
         first, kind, level_score
-            Of all symbols; as in a :class:`Grammar`, but of these words alone.
+            As attributes.
         has_label : bool
             Whether the first word is a label.
         min_rows : int
@@ -137,18 +158,17 @@ class Beginnings:
             symbol=empty.astype(np.int64),
             value=empty.astype(np.float32),
         )
-        value = told.values(symbol, score)
-        stratum = told.strata(symbol)
-        leaf = max(LEAF, min_rows)
-        seed = int(random.randint(2**31 - 1))
+        leaf, seed = max(LEAF, min_rows), int(random.randint(2**31 - 1))
+        said = told.nothing_said(len(symbol))
         trees, parts = [], []
         for k in range(told.n_words):
-            tree = told._grown(k, value, symbol, leaf, seed)
+            known = said.value[:, :k].copy()
+            told.say(said, k, symbol[:, k], score[:, k])
+            tree = told._grown(k, known, said, leaf, seed)
             trees.append(tree)
-            at = applied(tree, value)
-            group = at * told.n_strata + stratum
-            order = np.lexsort((value[:, k], group))
-            parts.append((group[order], symbol[order, k], value[order, k]))
+            group = applied(tree, known) * told.n_strata + told.strata(said)
+            order = np.lexsort((said.value[:, k], group))
+            parts.append((group[order], symbol[order, k], said.value[order, k]))
         left, right, column, threshold = (np.concatenate(part) for part in zip(*trees, strict=True))
         groups, symbols, values = (np.stack(part) for part in zip(*parts, strict=True))
         return cls(
@@ -167,48 +187,49 @@ class Beginnings:
         )
 
     def _grown(
-        self,
-        k: int,
-        value: NDArray[np.float32],
-        symbol: NDArray[np.int64],
-        leaf: int,
-        seed: int,
+        self, k: int, known: NDArray[np.float32], said: Said, leaf: int, seed: int
     ) -> tuple[NDArray, ...]:
         """Left and right children, columns and thresholds of the tree of a word."""
-        if k == 0 or np.ptp(value[:, k]) == 0:
+        value, symbol = said.value[:, k], said.symbol[:, k]
+        if k == 0 or np.ptp(value) == 0:
             none = np.full(1, -1)
             return none, none, np.zeros(1, np.int64), np.zeros(1)
         own = slice(*(self.first[k : k + 2] - self.first[0]))
         plain = (np.isnan(self.score[own]) & (self.kind[own] != NUMBER)).sum() > 2
-        plain &= 2 * len(np.unique(symbol[:, k])) <= len(symbol)  # else there are no classes
+        plain &= 2 * len(np.unique(symbol)) <= len(symbol)  # else there are no classes
         kind = DecisionTreeClassifier if plain else DecisionTreeRegressor
         model = kind(min_samples_leaf=leaf, random_state=seed)
-        tree = model.fit(value[:, :k], symbol[:, k] if plain else value[:, k]).tree_
+        tree = model.fit(known, symbol if plain else value).tree_
         is_leaf = tree.children_left < 0
         column = np.where(is_leaf, 0, tree.feature)
         threshold = np.where(is_leaf, 0.0, tree.threshold)
         return tree.children_left, tree.children_right, column, threshold
 
-    def values(self, symbol: NDArray[np.int64], score: NDArray) -> NDArray[np.float32]:
-        """(n, P) words as numbers that trees can split: scores, or which symbol each is."""
-        told = [self.values_of(k, symbol[:, k], score[:, k]) for k in range(self.n_words)]
-        return np.stack(told, axis=1)
+    # ---- what has been said ------------------------------------------------------------------
 
-    def values_of(self, k: int, symbol: NDArray[np.int64], score: NDArray) -> NDArray[np.float32]:
-        """(n,) one word as numbers."""
+    def nothing_said(self, n: int) -> Said:
+        """Of n rows."""
+        P = self.n_words
+        symbol = np.repeat(self.first[np.newaxis, :P], n, axis=0)
+        score, value = np.zeros((2, n, P), np.float32)
+        return Said(symbol, score, value)
+
+    def say(self, said: Said, k: int, symbol: NDArray[np.int64], score: NDArray) -> None:
+        """One more word of all rows, its symbols and scores (n,)."""
         own = np.arange(*(self.first[k : k + 2] - self.first[0]))
         kind = self.kind[own]
         table = np.where(np.isnan(self.score[own]), np.arange(len(own)), self.score[own])
         if (kind == NUMBER).any():
             table = np.where(kind == NOTHING, MISSING, table)
         at = symbol - self.first[k]
-        return np.where(kind[at] == NUMBER, score, table[at]).astype(np.float32)
+        said.symbol[:, k], said.score[:, k] = symbol, score
+        said.value[:, k] = np.where(kind[at] == NUMBER, score, table[at])
 
-    def strata(self, symbol: NDArray[np.int64]) -> NDArray[np.int64]:
+    def strata(self, said: Said) -> NDArray[np.int64]:
         """(n,) which label rows have."""
         if not self.is_label:
-            return np.zeros(len(symbol), np.int64)
-        return symbol[:, 0] - self.first[0]
+            return np.zeros(len(said.symbol), np.int64)
+        return said.symbol[:, 0] - self.first[0]
 
     def check(self, first: NDArray, kind: NDArray, level_score: NDArray) -> None:
         """Refuse trees of other words, or that lead nowhere."""
@@ -240,24 +261,20 @@ class Beginnings:
 
     # ---- one word ----------------------------------------------------------------------------
 
-    def leaves(self, k: int, value: NDArray[np.float32]) -> NDArray[np.int64]:
-        """(n,) where rows come to in the tree of a word, from those before it (n, k or more)."""
+    def leaves(self, k: int, said: Said) -> NDArray[np.int64]:
+        """(n,) where rows come to in the tree of a word."""
         own = slice(*self.nodes[k : k + 2])
         tree = self.left[own], self.right[own], self.column[own], self.threshold[own]
-        return applied(tree, value)
+        return applied(tree, said.value[:, :k])
 
     def draw(
-        self,
-        k: int,
-        value: NDArray[np.float32],
-        stratum: NDArray[np.int64],
-        random: np.random.RandomState,
+        self, k: int, said: Said, random: np.random.RandomState
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Symbols and scores (n,) of a word.
 
         Numbers lie anywhere between that of one row of the leaf and the next greater one.
         """
-        leaf, L = self.leaves(k, value), self.n_strata
+        leaf, L, stratum = self.leaves(k, said), self.n_strata, self.strata(said)
         begin, end = self._rows(k, leaf * L, leaf * L + L)
         if k > 0 and L > 1:
             same = self._rows(k, leaf * L + stratum, leaf * L + stratum + 1)
@@ -287,15 +304,10 @@ class Beginnings:
         return symbol, score.astype(np.float32)
 
     def log_prob(
-        self,
-        k: int,
-        value: NDArray[np.float32],
-        stratum: NDArray[np.int64],
-        symbol: NDArray[np.int64],
-        score: NDArray,
+        self, k: int, said: Said, symbol: NDArray[np.int64], score: NDArray
     ) -> NDArray[np.float64]:
         """Log-probabilities (n,) of a word, of numbers with the density of their scores."""
-        leaf, L = self.leaves(k, value), self.n_strata
+        leaf, L, stratum = self.leaves(k, said), self.n_strata, self.strata(said)
         place = symbol - self.first[k]
         every = self._chances(k, leaf * L, leaf * L + L, place, symbol, score)
         if k == 0 or L == 1:
@@ -348,14 +360,11 @@ class Beginnings:
 
     def log_probs(self, symbol: NDArray[np.int64], score: NDArray) -> NDArray[np.float64]:
         """(n,) of all words (n, P)."""
-        value, stratum = self.values(symbol, score), self.strata(symbol)
-        return np.sum(
-            [
-                self.log_prob(k, value, stratum, symbol[:, k], score[:, k])
-                for k in range(self.n_words)
-            ],
-            axis=0,
-        )
+        said, told = self.nothing_said(len(symbol)), np.zeros(len(symbol))
+        for k in range(self.n_words):
+            told += self.log_prob(k, said, symbol[:, k], score[:, k])
+            self.say(said, k, symbol[:, k], score[:, k])
+        return told
 
 
 def applied(tree: tuple[NDArray, ...], value: NDArray[np.float32]) -> NDArray[np.int64]:

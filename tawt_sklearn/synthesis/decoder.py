@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from tawt_sklearn.synthesis.mixtures import (
     log_normal_mixture,
 )
 from tawt_sklearn.synthesis.stated import Stated
-from tawt_sklearn.synthesis.symbols import LEVEL, REPEAT
+from tawt_sklearn.synthesis.symbols import LEVEL, NO_SCORE, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Symbols, Words
 
 N_NORMALS = 5
@@ -90,6 +91,7 @@ class Decoder(nn.Module):
     repeats: Tensor
     rates: Tensor
     no_gap: Tensor
+    heard: Tensor
 
     def __init__(
         self,
@@ -125,6 +127,11 @@ class Decoder(nn.Module):
         rates = 2 * math.pi / horizon * 2.0 ** torch.arange(N_WAVES)
         self.register_buffer("rates", rates, persistent=False)
         n_words, n_symbols = len(offsets) - 1, self.symbols.number
+        self.n_own = n_own = offsets[n_codes + 1]  # symbols of events, and of the end
+        # Numbers of events have no symbol each, but a score.
+        silent = (np.arange(n_symbols) >= n_own) & (np.asarray(level_scores) != NO_SCORE)
+        heard = np.append(np.where(silent, n_symbols, np.arange(n_symbols)), n_symbols)
+        self.register_buffer("heard", torch.tensor(heard), persistent=False)
         self.begin = nn.Parameter(torch.randn(D) * 0.3)
         self.code = nn.Embedding(n_words, D)
         self.gap = nn.Embedding(n_gaps, D)
@@ -152,8 +159,8 @@ class Decoder(nn.Module):
         self.about_others = nn.Linear(4 * C, D, bias=False)
         self.curves = nn.Parameter(torch.zeros(C + 1, N_CURVES * N_KNOTS, D))
         self.to_value = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
-        self.symbol_bias = nn.Parameter(torch.zeros(n_symbols))
-        self.symbol_table = nn.Embedding(n_symbols, D)
+        self.symbol_bias = nn.Parameter(torch.zeros(n_own))
+        self.symbol_table = nn.Embedding(n_own, D)
         self.mixture = nn.Linear(D, 3 * N_NORMALS)
         self.trust = nn.Linear(D, N_ANCHORS * N_NORMALS)
         self.inertia = nn.Embedding(n_words, N_ANCHORS * N_NORMALS)
@@ -184,7 +191,7 @@ class Decoder(nn.Module):
         number = torch.stack([is_number, words.score, words.score.square() - is_number], dim=-1)
         return (
             self.code(words.code)
-            + self.symbol(words.symbol)
+            + self.symbol(self.heard[words.symbol])
             + self.gap(words.gap)
             + self.number(number)
             + self.moment(self.moments(words))
@@ -407,7 +414,7 @@ class Decoder(nn.Module):
         """Scores of the symbols of each code, one after the other; the symbols; their owners."""
         code = context.code
         symbol, owner = self.symbols.of(code)
-        if self.symbols.number <= MOST_DENSE:
+        if self.n_own <= MOST_DENSE:
             scores = F.linear(about, self.symbol_table.weight, self.symbol_bias)[owner, symbol]
         else:
             scores = (about[owner] * self.symbol_table(symbol)).sum(-1) + self.symbol_bias[symbol]

@@ -45,7 +45,7 @@ from tawt_sklearn.synthesis.symbols import (
 MOST_CHARTED = 64
 """Codes of which it is stated how often they come, and told what has been written so far."""
 
-MOST_LENGTHS, MOST_COUNTS = 64, 24
+MOST_LENGTHS, MOST_COUNTS = 64, 512
 """Classes of numbers of events, of all codes and of one."""
 
 

@@ -20,7 +20,7 @@ from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_soft
 from tawt_sklearn.synthesis.symbols import BOTH, NUMBER
 from tawt_sklearn.synthesis.words import Memory, Plan, Words
 
-ROUGHLY, ABOUT = 0.2, 1.0
+ROUGHLY, ABOUT = 0.05, 0.25
 """By which share, and by how many, numbers of events are told wrongly in training."""
 
 PROPERTIES = 4.0

@@ -317,35 +317,30 @@ class Writer:
         last = max((k for k in given if k < N), default=0)
         if any(k not in given or (given[k][0] < 0).any() for k in range(last)):
             R = N_CANDIDATES
-        symbol = np.zeros((n * R, P), np.int64)
-        score, value = np.zeros((2, n * R, P), np.float32)
-        weight = np.zeros(n * R)
+        said, weight = trees.nothing_said(n * R), np.zeros(n * R)
         for k in range(P):
             if k == N and R > 1:  # how often codes come is drawn for the chosen ones alone
                 if given:
                     noise = random.gumbel(size=(n, R))
                     best = (weight.reshape(n, R) + noise).argmax(1) + R * np.arange(n)
                 else:
-                    best = self._in_strata(symbol[:, length], n, random)
-                symbol, score, value = symbol[best], score[best], value[best]
-            stratum = trees.strata(symbol) if k else np.zeros(len(symbol), np.int64)
-            drawn, number = trees.draw(k, value[:, :k], stratum, random)
+                    best = self._in_strata(said.symbol[:, length], n, random)
+                said = said.at(best)
+            drawn, number = trees.draw(k, said, random)
             if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN):
-                has_events = self.grammar.most[symbol[:, length]] > 0
+                has_events = self.grammar.most[said.symbol[:, length]] > 0
                 absent = has_events & (self.grammar.kind[drawn] == NOTHING)
                 if absent.any():
                     drawn[absent], number[absent] = trees.draw_present(k, absent.sum(), random)
             if k in given:
-                asked, wanted = (np.repeat(x, len(symbol) // n) for x in given[k])
+                asked, wanted = (np.repeat(x, len(drawn) // n) for x in given[k])
                 forced = asked >= 0
                 drawn = np.where(forced, asked, drawn)
                 number = np.where(forced, wanted, number)
-                if len(symbol) > n:
-                    likely = trees.log_prob(k, value[:, :k], stratum, drawn, number)
-                    weight += np.where(forced, likely, 0.0)
-            symbol[:, k], score[:, k] = drawn, self._settled_word(k, drawn, number)
-            value[:, k] = trees.values_of(k, drawn, score[:, k])
-        return symbol, score
+                if len(drawn) > n:
+                    weight += np.where(forced, trees.log_prob(k, said, drawn, number), 0.0)
+            trees.say(said, k, drawn, self._settled_word(k, drawn, number))
+        return said.symbol, said.score
 
     def _settled_word(
         self, k: int, symbol: NDArray[np.int64], score: NDArray
@@ -424,7 +419,7 @@ class Writer:
     def _plan(self, symbol: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of events (n,), and of those of each code in the chart (n, C).
 
-        Words say them in classes; within these they are such that they make up the whole.
+        Words say them in classes, of which they are anywhere within.
         """
         least, most = self.least[symbol].double(), self.most[symbol].double()  # (n, P)
         n, length = len(symbol), self.grammar.prefix.index(LENGTH)
@@ -433,13 +428,13 @@ class Writer:
         total = (low + share * (high + 1 - low)).floor()
         N = len(self.grammar.prefix)
         low, high = least[:, N:], most[:, N:]
-        share = torch.rand(low.shape, generator=self.generator, device=self.device, dtype=low.dtype)
+        # The same place in each class: what is measured together comes equally often.
+        share = torch.rand(n, 1, generator=self.generator, device=self.device, dtype=low.dtype)
         count = torch.minimum((low + share * (high - low + 1)).floor(), high)
-        # Words about single codes do not know exactly what the others have said.
-        off = total != count.sum(1)
-        if self.decoder.n_codes > count.shape[1]:  # those without a word take the rest
-            off = total < count.sum(1)
-        return total, torch.where(off.unsqueeze(1), self._fitted(total, low, high), count)
+        if self.decoder.n_codes == count.shape[1]:  # single codes know best
+            return count.sum(1), count
+        off = (total < count.sum(1)).unsqueeze(1)  # those without a word take the rest
+        return total, torch.where(off, self._fitted(total, low, high), count)
 
     def _fitted(self, total: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Numbers of events (n, C) that sum to totals (n,), between low and high where they can.

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.tree import DecisionTreeRegressor
 
-from tawt_sklearn.synthesis.beginnings import LEAF, OTHERS, Beginnings, applied
+from tawt_sklearn.synthesis.beginnings import LEAF, OTHERS, Beginnings, Said, applied
 from tawt_sklearn.synthesis.symbols import LEVEL, NOTHING, NUMBER
 
 FIRST = np.array([100, 102, 104, 107, 117, 127])
@@ -41,16 +41,20 @@ def learned(n: int = 3000, **how) -> Beginnings:
 
 
 def drawn(trees: Beginnings, n: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.RandomState(1)
-    symbol, score = np.zeros((n, 5), np.int64), np.zeros((n, 5), np.float32)
-    value = np.zeros((n, 5), np.float32)
+    random, said = np.random.RandomState(1), trees.nothing_said(n)
     for k in range(5):
-        stratum = trees.strata(symbol) if k else np.zeros(n, np.int64)
-        symbol[:, k], score[:, k] = trees.draw(k, value[:, :k], stratum, random)
+        symbol, score = trees.draw(k, said, random)
         if k == 0 and label is not None:
-            symbol[:, 0] = FIRST[0] + label
-        value[:, k] = trees.values_of(k, symbol[:, k], score[:, k])
-    return symbol, score
+            symbol[:] = FIRST[0] + label
+        trees.say(said, k, symbol, score)
+    return said.symbol, said.score
+
+
+def said_of(trees: Beginnings, symbol: np.ndarray, score: np.ndarray) -> Said:
+    said = trees.nothing_said(len(symbol))
+    for k in range(5):
+        trees.say(said, k, symbol[:, k], score[:, k])
+    return said
 
 
 def test_leaves_are_those_of_scikit_learn():
@@ -108,15 +112,14 @@ def test_leaves_have_enough_rows():
 @pytest.mark.parametrize("label", [0, 1])
 def test_chances_are_shares_of_the_leaf(label):
     trees, (symbol, score) = learned(400), words(400)
-    k, own = 3, slice(0, 5)
-    value = trees.values(symbol, score)[own]
-    stratum = np.full(5, label)
+    k, own = 3, np.flatnonzero(symbol[:, 0] == FIRST[0] + label)[:5]
+    said = said_of(trees, symbol[own], score[own])
     chances = [
-        np.exp(trees.log_prob(k, value, stratum, np.full(5, s), np.zeros(5)))
+        np.exp(trees.log_prob(k, said, np.full(5, s), np.zeros(5)))
         for s in range(FIRST[k], FIRST[k + 1])
     ]
     np.testing.assert_allclose(np.sum(chances, axis=0), 1)
-    leaf = trees.leaves(k, value)[0]
+    leaf = trees.leaves(k, said)[0]
     rows = trees.group[k] // 2 == leaf
     same = rows & (trees.group[k] % 2 == label)
     s = 4
@@ -131,13 +134,12 @@ def test_chances_are_shares_of_the_leaf(label):
 
 def test_densities_of_numbers_integrate_to_their_chance():
     trees, (symbol, score) = learned(), words(3000)
-    value, grid = trees.values(symbol, score), np.linspace(-6, 6, 4001)
+    grid = np.linspace(-6, 6, 4001)
     for row in range(3):
-        told = np.repeat(value[row : row + 1], len(grid), 0)
-        stratum = np.full(len(grid), symbol[row, 0] - FIRST[0])
+        said = said_of(trees, *(np.repeat(a[row : row + 1], len(grid), 0) for a in (symbol, score)))
         there, missing = np.full(len(grid), FIRST[1] + 1), np.full(len(grid), FIRST[1])
-        density = np.exp(trees.log_prob(1, told, stratum, there, grid)).sum() * 12 / 4000
-        none = np.exp(trees.log_prob(1, told[:1], stratum[:1], missing[:1], grid[:1]))[0]
+        density = np.exp(trees.log_prob(1, said, there, grid)).sum() * 12 / 4000
+        none = np.exp(trees.log_prob(1, said, missing, grid))[0]
         assert density + none == pytest.approx(1, abs=0.03)
 
 

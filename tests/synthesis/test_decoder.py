@@ -439,7 +439,7 @@ def test_the_density_of_numbers_integrates_to_one(model):
 def test_the_writer_tells_the_same_chances_as_the_loss(fitted, model):
     decoder, grammar = model.decoder, fitted.grammar_
     writer = Writer(decoder, grammar, fitted.beginnings_, torch.Generator().manual_seed(0))
-    code = torch.arange(grammar.n_words).repeat_interleave(3)
+    code = torch.arange(grammar.n_codes + 1).repeat_interleave(3)  # the last one is the end
     about = torch.randn(len(code), decoder.begin.shape[0], dtype=torch.float64)
     context = some_context(decoder, code)
     chances, first = writer._symbols(about, context)
