@@ -67,7 +67,7 @@ class Beginnings:
     Generate Partially Synthetic Public Use Microdata", 2005, and Nowok, Raab & Dibben,
     "synthpop: Bespoke Creation of Synthetic Data in R", 2016.
 
-    There are ``P`` words and ``n`` rows.
+    There are ``P`` words and ``n`` rows; the first number of each code counts as a word here.
 
     Attributes
     ----------
@@ -205,6 +205,10 @@ class Beginnings:
         threshold = np.where(is_leaf, 0.0, tree.threshold)
         return tree.children_left, tree.children_right, column, threshold
 
+    def kind_of(self, symbol: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Kinds of symbols (n,)."""
+        return self.kind[symbol - self.first[0]]
+
     # ---- what has been said ------------------------------------------------------------------
 
     def nothing_said(self, n: int) -> Said:
@@ -219,7 +223,7 @@ class Beginnings:
         own = np.arange(*(self.first[k : k + 2] - self.first[0]))
         kind = self.kind[own]
         table = np.where(np.isnan(self.score[own]), np.arange(len(own)), self.score[own])
-        if (kind == NUMBER).any():
+        if (kind == NUMBER).any() or not np.isnan(self.score[own]).all():
             table = np.where(kind == NOTHING, MISSING, table)
         at = symbol - self.first[k]
         said.symbol[:, k], said.score[:, k] = symbol, score

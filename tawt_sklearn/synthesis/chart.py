@@ -191,6 +191,17 @@ class Tracks(nn.Module):
         parts = (scores, since, interval, n_events, n_numbers, total, steps)
         return Chart(*parts, tally.view(B, L), course)
 
+    def firsts(self, words: Events, counted: Tensor, numeric: Tensor) -> Tensor:
+        """(B, C) the first score of each code among the words (B, T) that count, 0 for none."""
+        B, T = words.code.shape
+        track = self.of_code[words.code]
+        row, place = (counted & numeric & (track < self.n_codes)).nonzero().unbind(1)
+        none = torch.full((B * self.n_codes,), T, device=row.device)
+        cell = row * self.n_codes + track[row, place]
+        first = none.scatter_reduce(0, cell, place, "amin").view(B, self.n_codes)
+        scores = words.score.gather(1, first.clamp(max=T - 1))
+        return torch.where(first < T, scores, 0.0)
+
     def before_each(
         self, words: Events, counted: Tensor, numeric: Tensor, start: Chart | None = None
     ) -> Chart:

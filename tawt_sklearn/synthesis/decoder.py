@@ -236,13 +236,11 @@ class Decoder(nn.Module):
         """(B, n_prefix, D) words about the whole history -> (B, 1, D), for each event to see."""
         return self.whole(embedded.sum(1, keepdim=True) / self.n_prefix**0.5)
 
-    def plan(self, z: Tensor, count: Tensor) -> Plan:
-        """Of latents (B, d_latent), where codes come so often (B, C).
-
-        What is made of the latent's part does not change it: it learns from what comes true alone.
-        """
-        _, mean = self.foretold(z).detach().chunk(2, dim=-1)
-        return Plan(count, mean)
+    def plan(self, words: Words) -> Plan:
+        """What words (B, T) fulfil."""
+        counted = words.code < self.n_codes
+        numeric = self.symbols.numeric(words.symbol)
+        return Plan(self.counts(words), self.tracks.firsts(words, counted, numeric))
 
     def counts(self, words: Words) -> Tensor:
         """(B, C) how often codes come in words (B, T)."""
@@ -278,7 +276,7 @@ class Decoder(nn.Module):
         hidden : (B, T) bool, optional
             Words that later ones are not shown.
         """
-        plan = self.plan(z, self.counts(words)) if plan is None else plan
+        plan = self.plan(words) if plan is None else plan
         chart = self.chart(words, hidden=hidden) if chart is None else chart
         x = self.embed(words)  # (B, T, D)
         subject = self.subject(x[:, : self.n_prefix])
@@ -302,10 +300,12 @@ class Decoder(nn.Module):
         return self.charted(self.tracks.facts(chart, now)) + self.planned(self.due(chart, plan))
 
     def due(self, chart: Chart, plan: Plan) -> Tensor:
-        """(..., 3 C) what is left of the plan, and what it says of numbers."""
+        """(..., 3 C) what is left of the plan, and the first numbers."""
         left = plan.n_events - chart.n_events
         done = (left <= 0).to(left.dtype)
-        return torch.cat([left.clamp(min=LEAST_DUE).log(), done, plan.mean.expand_as(left)], dim=-1)
+        return torch.cat(
+            [left.clamp(min=LEAST_DUE).log(), done, plan.first.expand_as(left)], dim=-1
+        )
 
     def allowed(self, last: Words, plan: Plan) -> tuple[Tensor, Tensor]:
         """(N, n_codes) which codes may come later, and which at the time of the word before.
@@ -382,7 +382,7 @@ class Decoder(nn.Module):
             How much their numbers move by what is stated of the whole history.
         """
         others = self.tracks.together(chart, since)
-        return Context(code, memory, chart, others, plan.mean, hint)
+        return Context(code, memory, chart, others, plan.first, hint)
 
     def about(self, state: Tensor, gap: Tensor, context: Context) -> Tensor:
         """(N, D) what is known before the value of a code is chosen."""

@@ -36,6 +36,7 @@ from tawt_sklearn.synthesis.symbols import (
     BOTH,
     LEVEL,
     NO_SCORE,
+    NOTHING,
     NUMBER,
     NUMERIC,
     REPEAT,
@@ -337,12 +338,62 @@ class Grammar:
         )
 
     def beginnings(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """First symbols (P + 1,) of the words about the whole history; kinds and scores (S,) of
-        all of them.
+        """Of what is stated of a history: first symbols (P + C + 1,); kinds and scores (S,).
+
+        After the words about the whole history come the first numbers of the codes in the chart,
+        which have symbols of their own: none, a number, and levels that are numbers.
         """
         first = self.offsets[self.n_codes + 1 :]
         own = slice(first[0], first[-1])
-        return first, self.kind[own], self.level_score[own]
+        kinds, scores = [self.kind[own]], [self.level_score[own]]
+        for code in self.charted:
+            level = self._ordered(code)
+            kinds.append(np.array([NOTHING, NUMBER] + [LEVEL] * len(level)))
+            scores.append(np.concatenate([[np.nan, np.nan], self.level_score[level]]))
+        sizes = [len(kind) for kind in kinds[1:]]
+        ends = first[-1] + np.cumsum(sizes, dtype=np.int64)
+        return np.append(first, ends), np.concatenate(kinds), np.concatenate(scores)
+
+    def _ordered(self, code: int) -> NDArray[np.int64]:
+        """Symbols of a code that are levels in an order."""
+        own = np.arange(*self.offsets[code : code + 2])
+        return own[~np.isnan(self.level_score[own])]
+
+    def firsts(self, sentences: Sentences) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Symbols, as :meth:`beginnings` has them, and scores (n, C) of first numbers."""
+        offsets, C = sentences.offsets, len(self.charted)
+        n = len(offsets) - 1
+        track = np.full(self.n_words, C)
+        track[self.charted] = np.arange(C)
+        row = np.repeat(np.arange(n), np.diff(offsets))
+        cell = row * C + track[sentences.code]
+        found = np.flatnonzero((track[sentences.code] < C) & (sentences.high >= 0))
+        cells, place = np.unique(cell[found], return_index=True)
+        at, of = found[place], cells % C
+        begin = self.beginnings()[0][self.n_prefix :]
+        symbol = np.repeat(begin[np.newaxis, :C], n, axis=0)
+        score = np.zeros((n, C))
+        told = sentences.symbol[at]
+        level = np.zeros(len(at), np.int64)  # which of the ordered levels it is, if one
+        for code, first in zip(self.charted, range(C), strict=True):
+            own = of == first
+            ordered = self._ordered(code)
+            where = pd.Index(ordered).get_indexer(told[own])
+            level[own] = np.where(where >= 0, 2 + where, 1)
+        symbol.ravel()[cells] = begin[of] + level
+        score.ravel()[cells] = middle_scores(sentences.low[at], sentences.high[at])
+        return symbol, score
+
+    def level_symbols(self, symbol: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n, C) symbols of events that first numbers (n, C) are, -1 where they are no levels."""
+        begin = self.beginnings()[0][self.n_prefix :]
+        told = np.full(symbol.shape, -1)
+        for k, code in enumerate(self.charted):
+            place = symbol[:, k] - begin[k] - 2
+            ordered = self._ordered(code)
+            if len(ordered):
+                told[:, k] = np.where(place >= 0, ordered[place.clip(min=0)], -1)
+        return told
 
     def log_sizes(self, sentences: Sentences) -> NDArray[np.float64]:
         """(n,) logarithm of how many numbers of events the classes stand for, of all words."""

@@ -127,8 +127,10 @@ class SequenceModel(nn.Module):
             shown, weight, start = self.stretches(words)
         else:
             shown, weight, start = words, None, None
-        count = self.about(whole.n_events) if self.training else whole.n_events
-        told = self.log_likelihood(shown, z, weight, start, count)
+        plan = self.decoder.plan(words_of(words))
+        if self.training:
+            plan = plan._replace(n_events=self.about(plan.n_events))
+        told = self.log_likelihood(shown, z, weight, start, plan)
         divergence = posterior.divergence().mean(0).clamp(min=self.free_bits).sum()  # of a row
         beta = 1.0
         if self.training:
@@ -191,7 +193,7 @@ class SequenceModel(nn.Module):
         z: Tensor,
         weight: Tensor | None = None,
         start: Chart | None = None,
-        count: Tensor | None = None,
+        plan: Plan | None = None,
     ) -> dict[str, Tensor]:
         """Log-probabilities of the words of each row (B,), in parts; of numbers log-densities of
         their normal scores.
@@ -202,13 +204,18 @@ class SequenceModel(nn.Module):
             What each word counts.
         start : Chart, optional
             What was known before the first event.
-        count : (B, C), optional
-            How often each code comes in all, where these are not all words.
+        plan : Plan, optional
+            Where these are not all words.
+
+        Returns
+        -------
+        parts : dict
+            The first numbers of codes in the chart are not in it, nor are first levels that are
+            numbers: they have been stated.
         """
         decoder, P = self.decoder, self.decoder.n_prefix
         B = len(words.code)
-        count = decoder.counts(words_of(words)) if count is None else count
-        plan = decoder.plan(z, count)
+        plan = decoder.plan(words_of(words)) if plan is None else plan
         state, row, place, chart = self.states(words, z, plan, start)
         at = row, place
         code, gap, symbol = words.code[at], words.gap[at], words.symbol[at]
@@ -244,9 +251,11 @@ class SequenceModel(nn.Module):
         scores, symbols, owner = decoder.symbol_scores(about, context)
         chances = segment_log_softmax(scores, owner, len(code))
         every = torch.arange(len(row), device=row.device)
-        parts["symbol"] = by_row(chances[symbols == symbol[owner]], every)
+        stated = (track < decoder.tracks.n_codes) & ~memory.has_score
+        level = stated & ~decoder.symbols.level_score[symbol].isnan()
+        parts["symbol"] = by_row(chances[symbols == symbol[owner]].masked_fill(level, 0.0), every)
         kind = decoder.symbols.kind[symbol]
-        numeric = ((kind == NUMBER) | (kind == BOTH)).nonzero().squeeze(1)
+        numeric = (((kind == NUMBER) | (kind == BOTH)) & ~stated).nonzero().squeeze(1)
         low, high = words.low[at][numeric], words.high[at][numeric]
         score = drawn_scores(low, high) if self.training else words.score[at][numeric]
         normals = decoder.normals(about[numeric], context.at(numeric))

@@ -111,6 +111,7 @@ class Rows(NamedTuple):
     notes: Notes
     chart: Chart
     plan: Plan
+    level: Tensor  # (B, C) symbols that first numbers are, -1 for none
 
     def kept(self, rows: Tensor) -> Rows:
         """Only some."""
@@ -128,6 +129,7 @@ class Rows(NamedTuple):
             notes=self.notes.kept(rows),
             chart=self.chart.at(rows),
             plan=self.plan.at(rows),
+            level=self.level[rows],
         )
 
 
@@ -203,11 +205,13 @@ class Writer:
             as often as in the data; else rows are in the order of the latents.
         """
         decoder = self.decoder
-        symbol, score = (
-            torch.from_numpy(told).to(self.device) for told in self._begin(n, given, in_strata)
-        )  # (n, P)
-        latent = z(decoder.stated.columns(symbol, score))
-        rows = self._read_prefix(latent, symbol, score)
+        P = decoder.n_prefix
+        begun = self._begin(n, given, in_strata)  # (n, P + C)
+        level = torch.from_numpy(self.grammar.level_symbols(begun[0][:, P:])).to(self.device)
+        symbol, score = (torch.from_numpy(told).to(self.device) for told in begun)
+        first, symbol, score = score[:, P:], symbol[:, :P], score[:, :P]
+        latent = z(torch.cat([decoder.stated.columns(symbol, score), first], dim=1))
+        rows = self._read_prefix(latent, symbol, score, first, level)
         span = rows.span.cpu().numpy()
         told: list[tuple[Tensor, ...]] = []
         for step in range(int(rows.total.max()) if n else 0):
@@ -239,9 +243,16 @@ class Writer:
             context = decoder.context(code, since, memory, rows.chart, rows.plan, hint)
             about = decoder.about(rows.state, gap, context)
             drawn = self._symbol(about, context)
+            first = ~memory.has_score & (track < decoder.tracks.n_codes)  # which was stated
+            at = track.clamp(max=decoder.tracks.n_codes - 1).unsqueeze(1)
+            level = rows.level.gather(1, at).squeeze(1)
+            ordered = first & (level >= 0) & ~decoder.symbols.level_score[drawn].isnan()
+            drawn = torch.where(ordered, level, drawn)
             kind = decoder.symbols.kind[drawn]
             new = (kind == NUMBER) | (kind == BOTH)
-            number = torch.where(new, self._settled(self._number(about, context), code), 0.0)
+            number = self._settled(self._number(about, context), code)
+            number = torch.where(first, rows.plan.first.gather(1, at).squeeze(1), number)
+            number = torch.where(new, number, 0.0)
             number = torch.where(kind == REPEAT, memory.score, number)
             level = decoder.symbols.level_score[drawn].to(number.dtype)
             number = torch.where(level.isnan(), number, level)
@@ -303,7 +314,7 @@ class Writer:
         given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
         in_strata: bool = False,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The words about the whole history: symbols and scores (n, P).
+        """What is stated of the whole history: symbols and scores (n, P + C).
 
         Where some are given, those before them are such as make these likely: of several
         candidates, one by how likely it makes what is given.  Where none is and ``in_strata`` says
@@ -318,7 +329,7 @@ class Writer:
         if any(k not in given or (given[k][0] < 0).any() for k in range(last)):
             R = N_CANDIDATES
         said, weight = trees.nothing_said(n * R), np.zeros(n * R)
-        for k in range(P):
+        for k in range(trees.n_words):
             if k == N and R > 1:  # how often codes come is drawn for the chosen ones alone
                 if given:
                     noise = random.gumbel(size=(n, R))
@@ -327,9 +338,13 @@ class Writer:
                     best = self._in_strata(said.symbol[:, length], n, random)
                 said = said.at(best)
             drawn, number = trees.draw(k, said, random)
+            comes = None
             if k < N and self.grammar.prefix[k] in (START, FIRST, SPAN):
-                has_events = self.grammar.most[said.symbol[:, length]] > 0
-                absent = has_events & (self.grammar.kind[drawn] == NOTHING)
+                comes = self.grammar.most[said.symbol[:, length]] > 0
+            elif k >= P:  # a first number, of a code that comes
+                comes = self.grammar.most[said.symbol[:, N + k - P]] > 0
+            if comes is not None:
+                absent = comes & (trees.kind_of(drawn) == NOTHING)
                 if absent.any():
                     drawn[absent], number[absent] = trees.draw_present(k, absent.sum(), random)
             if k in given:
@@ -346,10 +361,11 @@ class Writer:
         self, k: int, symbol: NDArray[np.int64], score: NDArray
     ) -> NDArray[np.float32]:
         """Scores (n,) of a word as the data have them; see :meth:`_settled`."""
-        number = torch.from_numpy(score).float().to(self.device)
-        code = torch.full(number.shape, self.decoder.n_codes + 1 + k, device=self.device)
-        settled = self._settled(number, code).cpu().numpy()
-        return np.where(self.grammar.kind[symbol] == NUMBER, settled, score).astype(np.float32)
+        number, P = torch.from_numpy(score).float().to(self.device), self.decoder.n_prefix
+        word = self.decoder.n_codes + 1 + k if k < P else int(self.grammar.charted[k - P])
+        settled = self._settled(number, torch.full(number.shape, word, device=self.device))
+        is_number = self.beginnings.kind_of(symbol) == NUMBER
+        return np.where(is_number, settled.cpu().numpy(), score).astype(np.float32)
 
     def _in_strata(
         self, symbol: NDArray[np.int64], n: int, random: np.random.RandomState
@@ -384,8 +400,10 @@ class Writer:
     def _length_word(self) -> int:
         return self.decoder.n_codes + 1 + self.grammar.prefix.index(LENGTH)
 
-    def _read_prefix(self, latent: Tensor, symbol: Tensor, score: Tensor) -> Rows:
-        """Rows after their prefix."""
+    def _read_prefix(
+        self, latent: Tensor, symbol: Tensor, score: Tensor, first: Tensor, level: Tensor
+    ) -> Rows:
+        """Rows after their prefix, of which first numbers (n, C) and their symbols are stated."""
         n, P = symbol.shape
         decoder = self.decoder
         code = decoder.n_codes + 1 + torch.arange(P, device=self.device).expand(n, P)
@@ -393,7 +411,7 @@ class Writer:
         embedded = decoder.embed(words)
         to_latent, subject = decoder.latent(latent), decoder.subject(embedded).squeeze(1)
         total, count = self._plan(symbol)
-        chart, plan = decoder.tracks.empty(n, score), decoder.plan(latent, count.to(score.dtype))
+        chart, plan = decoder.tracks.empty(n, score), Plan(count.to(score.dtype), first)
         cache = decoder.cache()
         state = decoder.step(decoder.begin.expand(n, -1), cache)
         for k in range(P):
@@ -414,6 +432,7 @@ class Writer:
             notes=Notes.none(n, decoder.n_codes, decoder.symbols.number, score),
             chart=chart,
             plan=plan,
+            level=level,
         )
 
     def _plan(self, symbol: Tensor) -> tuple[Tensor, Tensor]:

@@ -419,15 +419,21 @@ class SequenceSynthesizer(
     def _beginnings(self, data: SynthesisDataset, random: np.random.RandomState) -> Beginnings:
         """Trees of the words about the whole history."""
         grammar = self.grammar_
-        symbol, score = data.beginnings(grammar.n_prefix)
+        symbol, score = self._begun(data)
         return Beginnings.fit(
-            symbol.numpy(),
-            score.numpy(),
+            symbol,
+            score,
             *grammar.beginnings(),
             has_label=self.form_.n_labels == 1,
             min_rows=self.min_subjects_per_code,
             random=random,
         )
+
+    def _begun(self, data: SynthesisDataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Symbols and scores (n, P + C) of what is stated of each history."""
+        symbol, score = data.beginnings(self.grammar_.n_prefix)
+        first, number = self.grammar_.firsts(data.sentences)
+        return np.hstack([symbol.numpy(), first]), np.hstack([score.double().numpy(), number])
 
     def _label_model(self, sentences: Sentences, labels: pd.DataFrame) -> LabelModel | None:
         """Of a single label that is a class; None for all others."""
@@ -570,6 +576,9 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         mean = self.net_.posteriors(data).mean.float().to(self.net_.module_device)
         given = self.grammar_.stated(data.sentences)
+        P = self.grammar_.n_prefix
+        firsts = zip(*(part.T for part in self.grammar_.firsts(data.sentences)), strict=True)
+        given |= {P + k: pair for k, pair in enumerate(firsts)}
         static = frame.drop(columns=self.form_.events_name)
         asked = {"static": static.reset_index(drop=True)} if static.shape[1] else {}
         for name in static.columns:  # what fit has left out is drawn
@@ -621,8 +630,7 @@ class SequenceSynthesizer(
             proposed = (-0.5 * noise**2 - np.log(spread) - 0.5 * np.log(2 * np.pi)).sum(1)
             likely = self.net_.log_likelihoods(data, z)
             told.append(likely + self.density_.log_prob(z, stated) - proposed)
-        symbol, score = data.beginnings(self.grammar_.n_prefix)
-        begun = self.beginnings_.log_probs(symbol.numpy(), score.numpy())
+        begun = self.beginnings_.log_probs(*self._begun(data))
         begun -= self.grammar_.log_sizes(data.sentences)
         return begun + logsumexp(told, axis=0) - np.log(n_samples)
 
@@ -645,7 +653,7 @@ class SequenceSynthesizer(
         if any(model["backbone"][name] != learned[name] for name in learned):
             raise SaveFileError("Expected a network of the shape of what was learned of tokens.")
         K, d = len(self.density_.weight), model["decoder"]["d_latent"]
-        F = self.net_.module_.decoder.stated.n_columns
+        F = self.net_.module_.decoder.stated.n_columns + len(self.grammar_.charted)
         shapes = [(F, d), (K, d), (K, d, d)]
         density = self.density_
         if [density.slope.shape, density.mean.shape, density.root.shape] != shapes:

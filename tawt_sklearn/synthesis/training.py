@@ -13,7 +13,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from tawt_sklearn.synthesis.data import SynthesisBatch, SynthesisDataset
-from tawt_sklearn.synthesis.model import SPREAD, Posterior, SequenceModel
+from tawt_sklearn.synthesis.model import SPREAD, Posterior, SequenceModel, words_of
 from tawt_sklearn.training.callbacks import TrainingStopped
 from tawt_sklearn.training.chunks import each
 from tawt_sklearn.training.net import in_order
@@ -45,12 +45,15 @@ class SynthesisNet(PretrainingNet):
         return Posterior(mean, log_variance)
 
     def stated(self, dataset: SynthesisDataset) -> NDArray[np.float64]:
-        """(n, F) what is stated of each history, in the columns of :class:`Stated`."""
+        """(n, F + C) what is stated of each history: the columns of :class:`Stated`, and the first
+        number of each code.
+        """
         decoder = self.module_.decoder
 
         def ask(batch: SynthesisBatch, rows: NDArray[np.int64]) -> Tensor:
             words, P = batch.words, decoder.n_prefix
-            return decoder.stated.columns(words.symbol[:, :P], words.score[:, :P])
+            columns = decoder.stated.columns(words.symbol[:, :P], words.score[:, :P])
+            return torch.cat([columns, decoder.plan(words_of(words)).first], dim=1)
 
         return self._each_row(dataset, ask)
 

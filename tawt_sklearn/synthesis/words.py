@@ -46,7 +46,7 @@ class Context(NamedTuple):
     memory: Memory  # (N,)
     chart: Chart  # (N, ...)
     others: Tensor  # (N, 4 C), Tracks.together at the time of the word
-    plan: Tensor  # (N, C), the mean number of each code that the latent tells
+    plan: Tensor  # (N, C), the first number of each code, as stated
     hint: Tensor  # (N,) how much the number moves by what is stated of the whole history
 
     def at(self, some: Tensor) -> Context:
@@ -65,11 +65,11 @@ class Plan(NamedTuple):
     """What is to come of the codes in the chart, (B, C) each."""
 
     n_events: Tensor  # how often, as the words about the whole history say
-    mean: Tensor  # of the scores of their numbers, as the latent tells
+    first: Tensor  # the score of their first number, as stated; 0 for none
 
     def at(self, row: Tensor) -> Plan:
         """Of some rows."""
-        return Plan(self.n_events[row], self.mean[row])
+        return Plan(self.n_events[row], self.first[row])
 
 
 class Symbols(nn.Module):

@@ -19,7 +19,7 @@ from tawt_sklearn.synthesis.decoder import IMPOSSIBLE
 from tawt_sklearn.synthesis.gaps import SAME
 from tawt_sklearn.synthesis.mixtures import log_normal_mixture, segment_log_softmax
 from tawt_sklearn.synthesis.model import ROUGHLY, Posterior
-from tawt_sklearn.synthesis.sampling import Writer, prefix_words
+from tawt_sklearn.synthesis.sampling import Rows, Writer, prefix_words
 from tawt_sklearn.synthesis.symbols import LEVEL, NOTHING, NUMBER, REPEAT
 from tawt_sklearn.synthesis.words import Context, Memory, Plan, Words
 
@@ -71,10 +71,18 @@ def assert_states_step_by_step(rows, decoder, words: SentenceBatch, expected) ->
         state = decoder.step(decoder.embed(now) + rows.added + read, rows.cache)
 
 
+def read_prefix(writer: Writer, z: torch.Tensor, words: SentenceBatch) -> Rows:
+    """Rows after the words about their whole history, and with their first numbers."""
+    decoder, P = writer.decoder, writer.decoder.n_prefix
+    first = decoder.plan(shown(words)).first
+    no_level = torch.full(first.shape, -1)
+    return writer._read_prefix(z, words.symbol[:, :P], words.score[:, :P], first, no_level)
+
+
 def some_plan(decoder, n: int) -> Plan:
-    """What n latents tell, with enough to come of every code."""
-    z = torch.randn(n, decoder.latent.in_features, dtype=torch.float64)
-    return decoder.plan(z, 3 + torch.zeros(n, decoder.tracks.n_codes, dtype=torch.float64))
+    """All codes come three times; first numbers differ."""
+    like = torch.zeros(n, decoder.tracks.n_codes, dtype=torch.float64)
+    return Plan(3 + like, torch.linspace(-1, 1, like.numel()).double().view_as(like))
 
 
 def some_context(decoder, code: torch.Tensor) -> Context:
@@ -95,7 +103,7 @@ def some_context(decoder, code: torch.Tensor) -> Context:
 def test_a_word_changes_no_state_before_it(model, batch, z, place):
     decoder, words = model.decoder, row_of(batch.words, 0)
     assert decoder.n_prefix == 18
-    plan = decoder.plan(z[:1], decoder.counts(shown(words)))
+    plan = decoder.plan(shown(words))
     before = decoder(shown(words), z[:1], plan)
     changed = Words(*(part.clone() for part in shown(words)))
     changed.code[:, place] = 0
@@ -113,8 +121,7 @@ def test_states_step_by_step_are_those_of_all_at_once(fitted, model, batch, z):
     writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, torch.Generator())
     words = batch.words
     expected = decoder(shown(words), z)
-    prefix = words.symbol[:, :P], words.score[:, :P]
-    rows = writer._read_prefix(z, *prefix)
+    rows = read_prefix(writer, z, words)
     # Of so few different numbers of events each is a class of its own.
     torch.testing.assert_close(rows.plan.n_events, decoder.counts(shown(words)), **EXACT)
     torch.testing.assert_close(rows.total, (words.filled.sum(1) - P - 1).double(), **EXACT)
@@ -144,7 +151,7 @@ def test_the_cache_of_a_limited_context_gives_the_states_of_all_at_once(fitted, 
     expected = decoder(shown(words), z)
     assert (expected - model.decoder(shown(words), z)).abs().max() > 1e-3
     writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, torch.Generator())
-    rows = writer._read_prefix(z, words.symbol[:, :P], words.score[:, :P])
+    rows = read_prefix(writer, z, words)
     assert_states_step_by_step(rows, decoder, words, expected)
 
 
@@ -199,7 +206,7 @@ def test_words_about_the_whole_history_know_nothing_of_its_events(model, batch, 
         return type(decoder).forward(decoder, *args, **kwargs)
 
     monkeypatch.setattr(decoder, "forward", states)
-    model.states(words, z, decoder.plan(z, start.n_events), start)
+    model.states(words, z, decoder.plan(shown(words)), start)
     empty = decoder.tracks.empty(1, words.score)
     for chart in seen:
         for part, none in zip(chart, empty, strict=True):
@@ -269,7 +276,7 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
     decoder, P = model.decoder, model.decoder.n_prefix
     states = decoder(shown(words), z)[0]
     charts = decoder.chart(shown(words))
-    plan = decoder.plan(z, decoder.counts(shown(words)))
+    plan = decoder.plan(shown(words))
     code, gap = words.code[0].tolist(), words.gap[0].tolist()
     symbol, score, since = words.symbol[0].tolist(), words.score[0].tolist(), words.since[0]
     told = dict.fromkeys(("gap", "code", "symbol", "number"), 0.0)
@@ -338,8 +345,11 @@ def slow_log_likelihood(model, grammar, words: SentenceBatch, z) -> dict[str, fl
             table[k] += weight @ torch.from_numpy(np.r_[np.log(share), knots.clip(0)])
         if not numbered:
             table = table.where(torch.from_numpy(grammar.kind[first:last] != REPEAT), -torch.inf)
-        told["symbol"] += table.log_softmax(0)[symbol[place] - first]
-        if grammar.kind[symbol[place]] == NUMBER:
+        track = decoder.tracks.of_code[code[place]]
+        stated = track < decoder.tracks.n_codes and not numbered  # if it is a number at all
+        if not (stated and not np.isnan(grammar.level_score[symbol[place]])):
+            told["symbol"] += table.log_softmax(0)[symbol[place] - first]
+        if grammar.kind[symbol[place]] == NUMBER and not stated:
             told["number"] += mixture.log_prob(torch.tensor([score[place]]).double())[0]
     return {name: float(part) for name, part in told.items()}
 

@@ -76,6 +76,29 @@ def test_numbers_are_fed_back_as_the_data_have_them():
     assert np.isclose(settled.numpy()[:, None], np.unique(held), atol=1e-6).any(1).all()
 
 
+def first_numbers(X: pd.DataFrame) -> list[dict[str, float]]:
+    """Of each history the first number of each code that has one."""
+    found = []
+    for events in events_of(X):
+        numbers = {}
+        for _, code, number, text in events:
+            if number is not None and text is None:
+                numbers.setdefault(code, number)
+        found.append(numbers)
+    return found
+
+
+def test_first_numbers_are_those_that_were_stated(fitted, X):
+    """Levels that are numbers, too: code "score" has four."""
+    written = first_numbers(fitted.reconstruct(X, random_state=0))
+    compared = set()
+    for real, new in zip(first_numbers(X), written, strict=True):
+        for code in set(real) & set(new):
+            assert new[code] == pytest.approx(real[code], abs=1e-4)
+            compared.add(code)
+    assert {"hr", "score", "culture"} <= compared
+
+
 def test_the_same_random_state_gives_the_same_subjects(fitted):
     (X, y), (again, labels) = (fitted.sample(30, random_state=3) for _ in range(2))
     pd.testing.assert_frame_equal(X, again)

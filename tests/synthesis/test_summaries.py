@@ -8,7 +8,7 @@ import pytest
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.marginals import middle_scores
 from tawt_sklearn.synthesis.summaries import N_OF_CODE, multiplied, summaries, width
-from tawt_sklearn.synthesis.symbols import LEVEL
+from tawt_sklearn.synthesis.symbols import LEVEL, NUMBER
 
 
 @pytest.fixture
@@ -69,3 +69,29 @@ def test_presence_and_means_are_multiplied(fitted, sentences):
     present, mean = table[:, columns[::2]], table[:, columns[1::2]]
     assert set(np.unique(present)) <= {0.0, 1.0}
     np.testing.assert_array_equal(mean, table[:, 2 : N_OF_CODE * C : N_OF_CODE])
+
+
+def test_first_numbers_are_those_of_a_loop(fitted, sentences):
+    grammar = fitted.grammar_
+    symbol, score = grammar.firsts(sentences)
+    first, kind, level_score = grammar.beginnings()
+    assert len(first) == grammar.n_prefix + len(grammar.charted) + 1
+    levels = grammar.level_symbols(symbol)
+    for row in range(len(symbol)):
+        words = range(*sentences.offsets[row : row + 2])
+        for k, code in enumerate(grammar.charted):
+            own = [w for w in words if sentences.code[w] == code and sentences.high[w] >= 0]
+            place = symbol[row, k] - first[grammar.n_prefix + k]
+            told = kind[symbol[row, k] - first[0]]
+            if not own:
+                assert (place, score[row, k]) == (0, 0.0)
+                continue
+            expected = middle_scores(sentences.low[own[:1]], sentences.high[own[:1]])[0]
+            assert score[row, k] == pytest.approx(expected)
+            assert told in (NUMBER, LEVEL)
+            if told == LEVEL:
+                assert levels[row, k] == sentences.symbol[own[0]]
+                assert level_score[symbol[row, k] - first[0]] == pytest.approx(expected)
+            else:
+                assert levels[row, k] == -1
+    assert (levels >= 0).any()
