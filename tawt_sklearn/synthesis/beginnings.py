@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,11 +171,8 @@ class Beginnings:
             parts.append((group[order], symbol[order, k], said.value[order, k]))
         left, right, column, threshold = (np.concatenate(part) for part in zip(*trees, strict=True))
         groups, symbols, values = (np.stack(part) for part in zip(*parts, strict=True))
-        return cls(
-            first=first,
-            kind=kind,
-            score=level_score,
-            is_label=told.is_label,
+        return replace(
+            told,
             nodes=np.cumsum([0, *(len(tree[0]) for tree in trees)]),
             left=left,
             right=right,

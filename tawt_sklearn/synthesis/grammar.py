@@ -359,15 +359,20 @@ class Grammar:
         own = np.arange(*self.offsets[code : code + 2])
         return own[~np.isnan(self.level_score[own])]
 
+    def tracks(self) -> NDArray[np.int64]:
+        """(n_words,) the line of each extended code in the chart, ``C`` for none."""
+        track = np.full(self.n_words, len(self.charted))
+        track[self.charted] = np.arange(len(self.charted))
+        return track
+
     def firsts(self, sentences: Sentences) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Symbols, as :meth:`beginnings` has them, and scores (n, C) of first numbers."""
         offsets, C = sentences.offsets, len(self.charted)
         n = len(offsets) - 1
-        track = np.full(self.n_words, C)
-        track[self.charted] = np.arange(C)
+        track = self.tracks()[sentences.code]
         row = np.repeat(np.arange(n), np.diff(offsets))
-        cell = row * C + track[sentences.code]
-        found = np.flatnonzero((track[sentences.code] < C) & (sentences.high >= 0))
+        cell = row * C + track
+        found = np.flatnonzero((track < C) & (sentences.high >= 0))
         cells, place = np.unique(cell[found], return_index=True)
         at, of = found[place], cells % C
         begin = self.beginnings()[0][self.n_prefix :]

@@ -22,9 +22,7 @@ def summaries(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
     """
     offsets, n, C = sentences.offsets, len(sentences.offsets) - 1, len(grammar.charted)
     row = np.repeat(np.arange(n), np.diff(offsets))
-    track = np.full(grammar.n_words, C)
-    track[grammar.charted] = np.arange(C)
-    track = track[sentences.code]
+    track = grammar.tracks()[sentences.code]
     known = sentences.high >= 0
     score = np.where(known, middle_scores(sentences.low, sentences.high), 0.0)
     own = track < C
