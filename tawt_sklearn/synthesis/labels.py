@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -21,6 +21,9 @@ N_FOLDS = 5
 MOST_PRODUCTS = 16
 """Products of two columns that may count."""
 
+N_ROUNDS, MOST_SHIFT = 50, 3.0
+"""How often frequencies of levels are set right, and how far the score of a level may move."""
+
 
 @dataclass(frozen=True)
 class LabelModel:
@@ -31,24 +34,35 @@ class LabelModel:
     of Gibbs sampling.  Products of two columns come in where what is left of the label without them
     goes along with them more than the largest of so many would by chance.
 
+    What is written is not quite like the data: :meth:`calibrated` learns from histories that were
+    written for labels how far it is off.  Then levels are as frequent as in the data, and of several
+    histories that were written for a label the one can be chosen that goes along with it, as
+    histories of the data do (:meth:`choose`).
+
     Attributes
     ----------
     levels : (L,) int64
         Of the label's column.
+    often : (L,) float64
+        Their shares of the data.
     pairs : (2, Q) int64
         Columns whose products count.
     center, scale : (K + Q,) float64
         Of the columns and the products.
     weight : (L, K + Q) float64
     intercept : (L,) float64
+    followed : (2, L) float64
+        Intercept and slope of how the log-odds of each level tell that a history was written for it.
     """
 
     levels: NDArray[np.int64]
+    often: NDArray[np.float64]
     pairs: NDArray[np.int64]
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
     weight: NDArray[np.float64]
     intercept: NDArray[np.float64]
+    followed: NDArray[np.float64]
 
     @classmethod
     def fit(
@@ -79,20 +93,83 @@ class LabelModel:
         if len(levels) == 2:  # which are told by one score
             weight = np.concatenate([np.zeros_like(weight), weight])
             intercept = np.concatenate([np.zeros_like(intercept), intercept])
-        return cls(levels, pairs, center, scale, weight, intercept)
+        often, followed = counts / counts.sum(), np.repeat([[0.0], [1.0]], len(levels), axis=1)
+        return cls(levels, often, pairs, center, scale, weight, intercept, followed)
 
-    def chances(self, table: NDArray) -> NDArray[np.float64]:
-        """(n, L) how likely each level is, of columns (n, K)."""
+    def calibrated(self, table: NDArray, said: NDArray[np.int64]) -> LabelModel:
+        """Learn from columns (n, K) of histories that were written for levels ``said`` (n,).
+
+        Levels keep their shares of the data where histories are written for as many of each.  Where
+        some level was written for no history, nothing is learned.
+        """
+        which = said[:, np.newaxis] == self.levels  # (n, L)
+        if not which.any(0).all():
+            return self
+        scores = self.log_chances(table)
+        counts = which @ (self.often / which.sum(0))  # (n,) of each row, 1 in all
+        shift = np.zeros(len(self.levels))
+        for _ in range(N_ROUNDS):
+            shift += np.log(self.often) - np.log(counts @ np.exp(log_softmax(scores + shift, 1)))
+            shift = (shift - shift.mean()).clip(-MOST_SHIFT, MOST_SHIFT)
+        model = replace(self, intercept=self.intercept + shift)
+        odds = log_odds(model.log_chances(table))
+        told = [LogisticRegression(C=10.0).fit(x[:, None], l) for x, l in zip(odds.T, which.T)]
+        followed = np.array([[line.intercept_[0], line.coef_[0, 0]] for line in told]).T
+        return replace(model, followed=followed)
+
+    def log_chances(self, table: NDArray) -> NDArray[np.float64]:
+        """(n, L) logarithms of how likely each level is, of columns (n, K)."""
         K = table.shape[1]
         white = (np.asarray(table, np.float64) - self.center[:K]) / self.scale[:K]
         both = white[:, self.pairs[0]] * white[:, self.pairs[1]]
         white = np.hstack([white, (both - self.center[K:]) / self.scale[K:]])
-        return softmax(white @ self.weight.T + self.intercept, axis=1)
+        return log_softmax(white @ self.weight.T + self.intercept, axis=1)
+
+    def chances(self, table: NDArray) -> NDArray[np.float64]:
+        """(n, L) how likely each level is, of columns (n, K)."""
+        return np.exp(self.log_chances(table))
 
     def draw(self, table: NDArray, random: np.random.RandomState) -> NDArray[np.int64]:
         """A level for each row of columns (n, K)."""
         above = self.chances(table).cumsum(1) < random.random_sample((len(table), 1))
         return self.levels[above.sum(1).clip(max=len(self.levels) - 1)]
+
+    def choose(
+        self,
+        table: NDArray,
+        level: NDArray[np.int64],
+        owner: NDArray[np.int64],
+        random: np.random.RandomState,
+    ) -> NDArray[np.int64]:
+        """One of several histories for each owner, by sampling importance resampling.
+
+        Parameters
+        ----------
+        table : (n, K) float64
+            Columns of histories.
+        level : (n,) int64
+            What each was written for.
+        owner : (n,) int64
+            Whom it was written for, counted from 0.
+
+        Returns
+        -------
+        rows : (n_owners,) int64
+            The rows of ``table`` that are chosen.
+        """
+        log_chances = self.log_chances(table)
+        place = np.arange(len(level)), np.searchsorted(self.levels, level)
+        intercept, slope = self.followed[:, place[1]]
+        proposed = log_expit(intercept + slope * log_odds(log_chances)[place])
+        keys = log_chances[place] - proposed + random.gumbel(size=len(level))
+        order = np.lexsort((-keys, owner))
+        return order[np.unique(owner[order], return_index=True)[1]]
+
+
+def log_odds(log_chances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of logarithms of chances, within what can be told apart from never and always."""
+    chances = np.exp(log_chances).clip(1e-9, 1 - 1e-9)
+    return np.log(chances / (1 - chances))
 
 
 def spread(table: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,6 +60,12 @@ AT_ONCE = 256
 N_WATCHED = 256
 """Rows whose latents are looked at after every epoch."""
 
+N_TRIED = 512
+"""Histories that are written at the end of fit, to see how they follow their labels."""
+
+N_CANDIDATES = 3
+"""Histories that are written where a label is asked for, of which one is chosen."""
+
 MAX_FEATURE_PATCHES = 128
 """Codes that have a token of their own."""
 
@@ -138,7 +144,8 @@ class SequenceSynthesizer(
     form_ : Form
         What ``X`` and ``y`` looked like.
     labels_ : LabelModel or None
-        Where the label of a new subject is drawn from, if it is a class and was not asked for.
+        Where the label of a new subject is drawn from, if it is a class and was not asked for; and
+        how those who are written for a label are chosen.
     net_ : SynthesisNet
     n_iter_ : int
         Epochs.
@@ -298,6 +305,8 @@ class SequenceSynthesizer(
                 told = self.net_.stated(data)
                 self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
                 self.beginnings_ = self._beginnings(data, np.random.RandomState(seed))
+            if self.labels_ is not None:
+                self.labels_ = self._calibrated(len(data), np.random.RandomState(seed))
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -443,6 +452,20 @@ class SequenceSynthesizer(
         level, _ = grammar.columns["label", 0].read(labels[0])
         return LabelModel.fit(summaries(sentences, grammar), level, multiplied(grammar))
 
+    def _calibrated(self, n: int, random: np.random.RandomState) -> LabelModel:
+        """The label model as it holds for what is written, which up to n histories show."""
+        n = min(N_TRIED, n)
+        said = np.resize(self.labels_.levels, n)
+        column = self.grammar_.columns["label", 0]
+        asked = {"label": pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})}
+        with config_context(array_api_dispatch=False):
+            return self.labels_.calibrated(self._told(self._new(asked, n, random)[0]), said)
+
+    def _told(self, X: Any) -> NDArray[np.float64]:
+        """Columns (n, K) of the label model, of rows that were written."""
+        parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
+        return summaries(self.grammar_.read(*parts, None), self.grammar_)
+
     def _latents(self, random: np.random.RandomState) -> Latents:
         """Draws new latents of histories of which something is stated."""
 
@@ -491,20 +514,30 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         asked = self.form_.asked(y, static)
         n = self.form_.number_of_rows(n, y, static)
-        given = self.grammar_.given(asked, n)
-        drawn = self._write(n, lambda rows, own: self._latents(own), given, asked, random)
         if self.labels_ is None:
-            return drawn
-        X, first = drawn
-        asked_for = np.zeros(n, bool) if y is None else asked["label"][0].notna().to_numpy()
-        if asked_for.all():
-            return drawn
-        parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
-        sentences = self.grammar_.read(*parts, None)
-        level = self.labels_.draw(summaries(sentences, self.grammar_), random)
-        column = self.grammar_.columns["label", 0]
-        labels = column.written(level, np.full(n, np.nan), 0).to_numpy().reshape(first.shape)
-        return X, np.where(asked_for.reshape(n, *[1] * (first.ndim - 1)), first, labels)
+            return self._new(asked, n, random)
+        wanted = np.zeros(n, bool)
+        if y is not None:
+            wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
+        owner = np.concatenate([np.arange(n), *[np.flatnonzero(wanted)] * (N_CANDIDATES - 1)])
+        some = {
+            kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
+            for kind, frame in asked.items()
+        }
+        X, labels = self._new(some, len(owner), random)
+        told, column = self._told(X), self.grammar_.columns["label", 0]
+        level, _ = column.read(pd.Series(labels.reshape(-1)))
+        chosen = self.labels_.choose(told, level, owner, random)
+        level = np.where(wanted, level[chosen], self.labels_.draw(told[chosen], random))
+        drawn = column.written(level, np.full(n, np.nan), 0).to_numpy()
+        kept = np.where(wanted, labels.reshape(-1)[chosen], drawn)
+        X = X.iloc[chosen].reset_index(drop=True) if isinstance(X, pd.DataFrame) else X[chosen]
+        return X, kept.reshape(n, *labels.shape[1:])
+
+    def _new(self, asked: dict[str, pd.DataFrame], n: int, random: np.random.RandomState) -> Any:
+        """New subjects with what is asked for, and with labels as they were said."""
+        given = self.grammar_.given(asked, n)
+        return self._write(n, lambda rows, own: self._latents(own), given, asked, random)
 
     def _write(
         self,
@@ -661,7 +694,8 @@ class SequenceSynthesizer(
         if (labels := self.labels_) is not None:
             L, Q, K = len(labels.levels), labels.pairs.shape[1], len(labels.center)
             shapes = [labels.weight.shape, labels.intercept.shape, labels.scale.shape]
-            if [*shapes, labels.pairs.shape] != [(L, K), (L,), (K,), (2, Q)] or (
+            shapes += [labels.pairs.shape, labels.often.shape, labels.followed.shape]
+            if shapes != [(L, K), (L,), (K,), (2, Q), (L,), (2, L)] or (
                 K - Q != width(self.grammar_) or not np.isin(labels.pairs, np.arange(K - Q)).all()
             ):
                 raise SaveFileError("Expected a model of labels on summaries of histories.")

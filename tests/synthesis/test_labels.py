@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
@@ -81,3 +82,54 @@ def test_labels_without_a_model(y):
     synthesizer = SequenceSynthesizer(**QUICK).fit(simple(40), y)
     assert synthesizer.labels_ is None
     assert synthesizer.sample(5)[1].shape == (5, *y.shape[1:])
+
+
+@pytest.mark.parametrize("levels", [[0, 1], [2, 5, 7]])
+def test_what_is_written_is_calibrated(levels):
+    """What is written has other labels than the data, and follows those it was written for half."""
+    rng = np.random.RandomState(0)
+    L, n = len(levels), 6000
+    z = rng.standard_normal((n, 2))
+    which = np.digitize(z[:, 0] + rng.standard_normal(n), [0.8, 1.5][: L - 1])
+    model = LabelModel.fit(z, np.array(levels)[which], np.arange(2))
+    said = np.resize(levels, n)
+    place = np.arange(n) % L
+    table = rng.standard_normal((n, 2))
+    table[:, 0] = 0.7 * table[:, 0] + 0.5 * place - 0.4
+    calibrated = model.calibrated(table, said)
+    shares = [calibrated.chances(table[place == k]).mean(0) for k in range(L)]
+    np.testing.assert_allclose(model.often @ np.array(shares), model.often, atol=1e-3)
+    assert (model.followed == [[0], [1]] * np.ones(L)).all()
+    # Of many that were written for the last level those are chosen that have it, of all written.
+    N = 40
+    written = 0.7 * rng.standard_normal((500 * N, 2)) + [0.5 * (L - 1) - 0.4, 0]
+    written[:, 1] /= 0.7
+    owner = rng.permutation(np.arange(500 * N) % 500)
+    rows = calibrated.choose(written, np.full(500 * N, levels[-1]), owner, rng)
+    assert (owner[rows] == np.arange(500)).all()
+    likely = calibrated.chances(table)[:, -1]
+    expected = likely @ table / likely.sum()
+    np.testing.assert_allclose(written[rows].mean(0), expected, atol=0.12)
+    assert written[rows, 0].mean() > written[:, 0].mean() + 0.2
+
+
+def test_a_level_that_nobody_was_written_for():
+    z = np.random.default_rng(0).normal(size=(40, 3))
+    model = LabelModel.fit(z, np.arange(40) % 3, np.arange(3))
+    assert model.calibrated(z, np.arange(40) % 2) is model
+
+
+def test_one_label_asked_for_each():
+    """Some rows are asked for and others are not; static columns stay with their rows."""
+    X = simple(60)
+    X["age"] = np.arange(60.0)
+    synthesizer = SequenceSynthesizer(**QUICK).fit(X, np.where(np.arange(60) % 2, "a", "b"))
+    y = np.array(["a", None, "b", "b", None], object)
+    static = pd.DataFrame({"age": [3.0, 50.0, 1.0, 20.0, 7.0]}, index=[7, 7, 1, 0, 2])
+    drawn, labels = synthesizer.sample(y=y, static=static, random_state=0)
+    assert labels[[0, 2, 3]].tolist() == ["a", "b", "b"]
+    assert set(labels) <= {"a", "b"}
+    assert drawn["age"].tolist() == [3.0, 50.0, 1.0, 20.0, 7.0]
+    assert drawn.index.tolist() == [0, 1, 2, 3, 4]
+    again, _ = synthesizer.sample(y=y, static=static, random_state=0)
+    pd.testing.assert_frame_equal(again, drawn)
