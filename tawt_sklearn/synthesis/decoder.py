@@ -176,6 +176,10 @@ class Decoder(nn.Module):
         nn.init.constant_(self.order.weight, 0.5)
         for weight in (self.habit.weight, self.lean.weight, self.code_by_chart.weight):
             nn.init.zeros_(weight)
+        with torch.no_grad():  # a code comes as likely as there is left of it
+            own = torch.arange(C)
+            for rows in (own, C + own):
+                self.code_by_chart.weight[rows, self.tracks.width + own] = 1.0
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         for mixture in filter(None, (self.mixture, self.gap_mixture)):

@@ -57,6 +57,11 @@ class Written(NamedTuple):
     time: NDArray[np.float64]
 
 
+STEERING, HALF = 5.0, 0.5
+"""How much codes of which more or less is left than usually are preferred, and what is added to
+numbers of events that are compared."""
+
+
 class Notes(NamedTuple):
     """What rows remember of each code; all (B, V)."""
 
@@ -144,6 +149,9 @@ class Writer:
         Where words about the whole history come from.
     generator : torch.Generator
         All that is drawn comes from it.
+    sharpness : float
+        Power of the chances of codes, and square of that of gaps.  Above 1, codes of which more is
+        left than usually are preferred, too, so that none comes more seldom than was stated.
     """
 
     def __init__(
@@ -152,9 +160,10 @@ class Writer:
         grammar: Grammar,
         beginnings: Beginnings,
         generator: torch.Generator,
+        sharpness: float = 1.0,
     ) -> None:
         self.decoder, self.grammar, self.beginnings = decoder, grammar, beginnings
-        self.generator = generator
+        self.generator, self.sharpness = generator, sharpness
         self.device = decoder.begin.device
         gaps = grammar.gaps
         self.points = torch.zeros(0) if isinstance(gaps, LogGaps) else torch.tensor(gaps.points)
@@ -230,12 +239,13 @@ class Writer:
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
             about_gap = decoder.about_gap(rows.state, rows.last)
             gaps = decoder.gap_scores(about_gap, rows.last, rows.plan)
-            gap = self._draw(gaps) if step else torch.zeros_like(rows.last.code)
+            gap = self._draw(gaps * self.sharpness**0.5) if step else torch.zeros_like(rows.last.code)
             size, wait = self._gap(gap, about_gap)
             time = rows.time + size
             since = time.to(rows.state.dtype)
             known = since, rows.last, rows.chart, rows.plan
-            code = self._draw(decoder.code_scores(rows.state, gap, *known))
+            scores = decoder.code_scores(rows.state, gap, *known)
+            code = self._draw(scores * self.sharpness + self._steer(rows, step))
             memory = rows.notes.of(code, since, decoder.symbols.number)
             track = decoder.tracks.of_code[code]
             place = decoder.stated.place(track, memory.has_score)
@@ -356,6 +366,17 @@ class Writer:
                     weight += np.where(forced, trees.log_prob(k, said, drawn, number), 0.0)
             trees.say(said, k, drawn, self._settled_word(k, drawn, number))
         return said.symbol, said.score
+
+    def _steer(self, rows: Rows, step: int) -> Tensor:
+        """(B, n_codes) what is added to the scores of codes, by how much is left of them."""
+        plan, n_codes = rows.plan.n_events, self.decoder.n_codes
+        none = plan.new_zeros(len(plan), n_codes)
+        if self.sharpness == 1:
+            return none
+        left = (plan - rows.chart.n_events).clamp(min=0) + HALF
+        usual = plan * ((rows.total - step) / rows.total).unsqueeze(1).to(plan.dtype) + HALF
+        told = STEERING * (self.sharpness - 1) * (left / usual).log()
+        return none.index_add(1, self.decoder.tracks.codes, told)
 
     def _settled_word(
         self, k: int, symbol: NDArray[np.int64], score: NDArray

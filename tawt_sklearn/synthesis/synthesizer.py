@@ -41,6 +41,7 @@ from tawt_sklearn.synthesis.sampling import Writer, Written
 from tawt_sklearn.synthesis.stated import regressed
 from tawt_sklearn.synthesis.summaries import multiplied, summaries, width
 from tawt_sklearn.synthesis.training import ActiveUnits, StopOnTheClock, SynthesisNet
+from tawt_sklearn.synthesis.trials import FEWEST_TRIED, N_TRIED, SHARPNESSES, told_apart
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.device import resolve_device
@@ -59,9 +60,6 @@ AT_ONCE = 256
 
 N_WATCHED = 256
 """Rows whose latents are looked at after every epoch."""
-
-N_TRIED = 512
-"""Histories that are written at the end of fit, to see how they follow their labels."""
 
 N_CANDIDATES = 3
 """Histories that are written where a label is asked for, of which one is chosen."""
@@ -146,6 +144,9 @@ class SequenceSynthesizer(
     labels_ : LabelModel or None
         Where the label of a new subject is drawn from, if it is a class and was not asked for; and
         how those who are written for a label are chosen.
+    sharpness_ : float
+        Power of the chances of what comes next when histories are written: that with which those of
+        the data are told apart less at the end of fit.
     net_ : SynthesisNet
     n_iter_ : int
         Epochs.
@@ -197,6 +198,7 @@ class SequenceSynthesizer(
     beginnings_: Beginnings
     density_: LatentDensity
     labels_: LabelModel | None
+    sharpness_: float
     net_: SynthesisNet
     history_: pd.DataFrame
     n_iter_: int
@@ -305,8 +307,7 @@ class SequenceSynthesizer(
                 told = self.net_.stated(data)
                 self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
                 self.beginnings_ = self._beginnings(data, np.random.RandomState(seed))
-            if self.labels_ is not None:
-                self.labels_ = self._calibrated(len(data), np.random.RandomState(seed))
+                self._try(data, seed)
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -452,19 +453,35 @@ class SequenceSynthesizer(
         level, _ = grammar.columns["label", 0].read(labels[0])
         return LabelModel.fit(summaries(sentences, grammar), level, multiplied(grammar))
 
-    def _calibrated(self, n: int, random: np.random.RandomState) -> LabelModel:
-        """The label model as it holds for what is written, which up to n histories show."""
-        n = min(N_TRIED, n)
-        said = np.resize(self.labels_.levels, n)
-        column = self.grammar_.columns["label", 0]
-        asked = {"label": pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})}
-        with config_context(array_api_dispatch=False):
-            return self.labels_.calibrated(self._told(self._new(asked, n, random)[0]), said)
+    def _try(self, data: SynthesisDataset, seed: int) -> None:
+        """Write some histories, to see how sharp chances are to be, and how labels are followed."""
+        model, n, asked = self.labels_, min(N_TRIED, len(data)), {}
+        self.sharpness_, *others = SHARPNESSES if n >= FEWEST_TRIED else SHARPNESSES[:1]
+        if model is None and not others:
+            return
+        weight = np.ones(n)
+        if model is not None:  # as many for each label, but they do not count as much
+            said = np.resize(model.levels, n)
+            column = self.grammar_.columns["label", 0]
+            asked["label"] = pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})
+            weight = (model.often * len(model.often))[np.arange(n) % len(model.often)]
+        tried = {}
+        some = np.random.RandomState(seed).permutation(len(data))[:n]
+        known = data.subset(np.sort(some)).sentences
+        for self.sharpness_ in (self.sharpness_, *others):
+            drawn = self._new(asked, n, np.random.RandomState(seed))
+            written = self._sentences(drawn[0] if self.form_.n_labels else drawn)
+            apart = told_apart(known, written, weight, self.grammar_) if others else 0.5
+            tried[self.sharpness_] = apart, written
+        self.sharpness_ = min(tried, key=lambda sharpness: tried[sharpness][0])
+        if model is not None:
+            _, written = tried[self.sharpness_]
+            self.labels_ = model.calibrated(summaries(written, self.grammar_), said)
 
-    def _told(self, X: Any) -> NDArray[np.float64]:
-        """Columns (n, K) of the label model, of rows that were written."""
+    def _sentences(self, X: Any) -> Sentences:
+        """Of rows that were written."""
         parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
-        return summaries(self.grammar_.read(*parts, None), self.grammar_)
+        return self.grammar_.read(*parts, None)
 
     def _latents(self, random: np.random.RandomState) -> Latents:
         """Draws new latents of histories of which something is stated."""
@@ -525,7 +542,8 @@ class SequenceSynthesizer(
             for kind, frame in asked.items()
         }
         X, labels = self._new(some, len(owner), random)
-        told, column = self._told(X), self.grammar_.columns["label", 0]
+        told = summaries(self._sentences(X), self.grammar_)
+        column = self.grammar_.columns["label", 0]
         level, _ = column.read(pd.Series(labels.reshape(-1)))
         chosen = self.labels_.choose(told, level, owner, random)
         level = np.where(wanted, level[chosen], self.labels_.draw(told[chosen], random))
@@ -562,7 +580,7 @@ class SequenceSynthesizer(
             torch.set_num_threads(1)
             some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
             generator = torch.Generator(device).manual_seed(int(seed))
-            writer = Writer(decoder, grammar, self.beginnings_, generator)
+            writer = Writer(decoder, grammar, self.beginnings_, generator, self.sharpness_)
             draw = latents(rows, np.random.RandomState(seed))
             written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
             return written._replace(row=written.row + rows.start)
@@ -680,6 +698,8 @@ class SequenceSynthesizer(
 
     def _check_loaded(self) -> None:
         model = self.net_.module.keywords
+        if not isinstance(self.sharpness_, float) or not 0.1 <= self.sharpness_ <= 10:
+            raise SaveFileError(f"Expected a sharpness of .1 to 10. Got {self.sharpness_!r}.")
         if not self.grammar_.sizes().items() <= model["decoder"].items():
             raise SaveFileError("Expected a network of as many words as the grammar has.")
         learned = self.preparation_.sizes()
