@@ -34,6 +34,7 @@ class Untrained:
 @pytest.fixture(autouse=True)
 def nothing_is_trained(monkeypatch):
     monkeypatch.setattr(SequenceSynthesizer, "_train", lambda self, *args: Untrained())
+    monkeypatch.setattr(SequenceSynthesizer, "_try", lambda self, *args: None)
     monkeypatch.setattr(f"{SequenceSynthesizer.__module__}._history_of", lambda net: None)
 
 
