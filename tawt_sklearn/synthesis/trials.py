@@ -31,7 +31,7 @@ N_FOLDS = 5
 def told_apart(
     data: Sentences, written: Sentences, weight: NDArray[np.float64], grammar: Grammar
 ) -> float:
-    """AUC of boosting that tells histories from those of the data by what happens when.
+    """AUC of boosting that tells histories from those of the data by what happens when, at least .5.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def told_apart(
         method="predict_proba",
         params={"sample_weight": weights},
     )
-    return float(roc_auc_score(is_written, chances[:, 1], sample_weight=weights))
+    return max(0.5, float(roc_auc_score(is_written, chances[:, 1], sample_weight=weights)))
 
 
 def courses(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:

@@ -1,0 +1,100 @@
+"""Histories that are written at the end of fit, and what is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tawt_sklearn.events import nest_events
+from tawt_sklearn.synthesis import SequenceSynthesizer, synthesizer
+from tawt_sklearn.synthesis.sampling import STEERING, Writer
+from tawt_sklearn.synthesis.trials import SHARPNESSES, courses, told_apart
+
+from .subjects import QUICK, simple
+
+
+def sentences(X, fitted: SequenceSynthesizer):
+    return fitted.grammar_.read(*fitted.form_.parts(X), None)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SequenceSynthesizer:
+    return SequenceSynthesizer(**QUICK).fit(simple(60, codes=("a", "b"), most=5))
+
+
+def test_courses_are_what_happens_when(fitted):
+    events = pd.DataFrame(
+        {
+            "subject_id": [0, 0, 0, 0, 1],
+            "time": [0.0, 0.0, 1.0, 5.0, 3.0],
+            "code": ["a", "b", "a", "a", "b"],
+            "value": np.ones(5),
+        }
+    )
+    told = courses(sentences(nest_events(events), fitted), fitted.grammar_)
+    codes = fitted.form_.codes[fitted.grammar_.kept][fitted.grammar_.charted]
+    a = 4 + list(codes).index("a")
+    b = 4 + list(codes).index("b")
+    np.testing.assert_array_equal(told[:, [0, 1, a, b]], [[4, 2, 3, 1], [1, 0, 0, 1]])
+    np.testing.assert_allclose(told[0, 2:4], [np.log(4) / 2] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(told[1, 2:4], 0)
+
+
+def test_histories_that_are_alike_are_not_told_apart(fitted):
+    first, second = (
+        sentences(simple(400, codes=("a", "b"), most=5, seed=seed), fitted) for seed in (1, 2)
+    )
+    longer = sentences(simple(400, codes=("a", "b"), most=9, seed=3), fitted)
+    assert told_apart(first, second, np.ones(400), fitted.grammar_) < 0.55
+    apart = told_apart(first, longer, np.ones(400), fitted.grammar_)
+    assert apart > 0.65
+    # What counts little is hardly looked at.
+    halves = (simple(200, codes=("a", "b"), most=most, seed=4) for most in (5, 9))
+    both = sentences(pd.concat(halves, ignore_index=True), fitted)
+    weight = np.repeat([2.0, 1e-6], 200)
+    assert told_apart(first, both, weight, fitted.grammar_) < 0.55
+
+
+@pytest.mark.parametrize("better", SHARPNESSES)
+def test_the_sharpness_that_is_told_apart_less_is_kept(monkeypatch, better):
+    seen = []
+
+    def apart(data, written, weight, grammar):
+        assert len(data.offsets) == len(written.offsets) == len(weight) + 1 == 121
+        assert weight.mean() == pytest.approx(1)
+        assert weight[1] == pytest.approx(2 * 0.25)  # of the rarer label, of which as many are tried
+        seen.append(SHARPNESSES[len(seen)])
+        return 0.5 if seen[-1] == better else 0.6
+
+    monkeypatch.setattr(synthesizer, "told_apart", apart)
+    X = simple(120)
+    model = SequenceSynthesizer(**QUICK).fit(X, (np.arange(120) % 4 == 0).astype(int))
+    assert seen == list(SHARPNESSES)
+    assert model.sharpness_ == better
+    assert (model.labels_.followed != [[0], [1]]).any()
+
+
+def test_few_are_written_as_likely_as_they_are(fitted):
+    assert fitted.sharpness_ == 1.0
+
+
+def test_codes_of_which_more_is_left_are_preferred(fitted):
+    decoder = fitted.net_.module_.decoder
+    writer = Writer(decoder, fitted.grammar_, fitted.beginnings_, torch.Generator(), 1.2)
+    like = torch.zeros(1)
+    chart = decoder.tracks.empty(2, like)
+    chart.n_events[1] = torch.tensor([4.0, 0.0])
+
+    class Rows:
+        plan = type("Plan", (), {"n_events": torch.tensor([[4.0, 4.0], [4.0, 4.0]])})
+        total = torch.tensor([8, 8])
+
+    Rows.chart = chart
+    told = writer._steer(Rows, 4)[:, decoder.tracks.codes]
+    expected = STEERING * 0.2 * np.log([[4.5 / 2.5, 4.5 / 2.5], [0.5 / 2.5, 4.5 / 2.5]])
+    np.testing.assert_allclose(told, expected, rtol=1e-5)
+    assert (writer._steer(Rows, 0)[0] == 0).all()
+    writer.sharpness = 1.0
+    assert (writer._steer(Rows, 4) == 0).all()
