@@ -11,9 +11,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.synthesis.symbols import NOTHING, NUMBER
 
-LEAF, LEAF_OF_MANY, MANY = 25, 10, 2000
-"""Rows of a leaf, at least, and in trees of many rows.  Where there are few, the same rows would be
-drawn from again and again."""
+LEAF, MOST_LEAF, SHARE, MANY = 10, 25, 20, 2000
+"""Rows of a leaf, at least.  In trees of fewer than ``MANY`` rows it is one in ``SHARE``, up to
+``MOST_LEAF``: else the same few rows would be drawn from again and again."""
 
 OTHERS = 2.0
 """What the rows of a leaf with other labels count, all together, in rows with the same one."""
@@ -137,7 +137,7 @@ class Beginnings:
         has_label : bool
             Whether the first word is a label.
         min_rows : int
-            Rows of a leaf, at least, if more than :data:`LEAF` or :data:`LEAF_OF_MANY`.
+            Rows of a leaf, at least, if more than :data:`LEAF` says.
         """
         if len(symbol) > MOST_ROWS:
             some = random.choice(len(symbol), MOST_ROWS, replace=False)
@@ -159,8 +159,8 @@ class Beginnings:
             symbol=empty.astype(np.int64),
             value=empty.astype(np.float32),
         )
-        leaf = max(LEAF if len(symbol) < MANY else LEAF_OF_MANY, min_rows)
-        seed = int(random.randint(2**31 - 1))
+        share = len(symbol) // SHARE if len(symbol) < MANY else 0
+        leaf, seed = max(min(share, MOST_LEAF), LEAF, min_rows), int(random.randint(2**31 - 1))
         said = told.nothing_said(len(symbol))
         trees, parts = [], []
         for k in range(told.n_words):

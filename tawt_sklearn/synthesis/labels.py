@@ -35,9 +35,9 @@ class LabelModel:
     goes along with them more than the largest of so many would by chance.
 
     What is written is not quite like the data: :meth:`calibrated` learns from histories that were
-    written for labels how far it is off.  Then levels are as frequent as in the data, and of several
-    histories that were written for a label the one can be chosen that goes along with it, as
-    histories of the data do (:meth:`choose`).
+    written for labels how far it is off.  Then levels are as frequent as in the data, and of
+    several histories that were written for a label one can be chosen that goes along with it as
+    those of the data do (:meth:`choose`).
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class LabelModel:
     weight : (L, K + Q) float64
     intercept : (L,) float64
     followed : (2, L) float64
-        Intercept and slope of how the log-odds of each level tell that a history was written for it.
+        Intercept and slope of how log-odds of each level tell that a history was written for it.
     """
 
     levels: NDArray[np.int64]
@@ -113,8 +113,10 @@ class LabelModel:
             shift = (shift - shift.mean()).clip(-MOST_SHIFT, MOST_SHIFT)
         model = replace(self, intercept=self.intercept + shift)
         odds = log_odds(model.log_chances(table))
-        told = [LogisticRegression(C=10.0).fit(x[:, None], l) for x, l in zip(odds.T, which.T)]
-        followed = np.array([[line.intercept_[0], line.coef_[0, 0]] for line in told]).T
+        followed = np.zeros_like(self.followed)
+        for k in range(len(self.levels)):
+            line = LogisticRegression(C=10.0).fit(odds[:, [k]], which[:, k])
+            followed[:, k] = line.intercept_[0], line.coef_[0, 0]
         return replace(model, followed=followed)
 
     def log_chances(self, table: NDArray) -> NDArray[np.float64]:

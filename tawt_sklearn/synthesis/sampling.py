@@ -239,7 +239,9 @@ class Writer:
                 rows, full, alive = rows.kept(kept), full[kept], alive[kept]
             about_gap = decoder.about_gap(rows.state, rows.last)
             gaps = decoder.gap_scores(about_gap, rows.last, rows.plan)
-            gap = self._draw(gaps * self.sharpness**0.5) if step else torch.zeros_like(rows.last.code)
+            gap = (
+                self._draw(gaps * self.sharpness**0.5) if step else torch.zeros_like(rows.last.code)
+            )
             size, wait = self._gap(gap, about_gap)
             time = rows.time + size
             since = time.to(rows.state.dtype)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -23,7 +21,6 @@ from sklearn.base import (
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._preparation import Preparation
@@ -31,13 +28,13 @@ from tawt_sklearn.estimators._pretrained import Pretrained, SharesPretrained, re
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.synthesis.beginnings import Beginnings
+from tawt_sklearn.synthesis.cohorts import CohortWriter, Latents
 from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
 from tawt_sklearn.synthesis.grammar import Grammar, Sentences
 from tawt_sklearn.synthesis.labels import LabelModel
 from tawt_sklearn.synthesis.model import SequenceModel
-from tawt_sklearn.synthesis.sampling import Writer, Written
 from tawt_sklearn.synthesis.stated import regressed
 from tawt_sklearn.synthesis.summaries import multiplied, summaries, width
 from tawt_sklearn.synthesis.training import ActiveUnits, StopOnTheClock, SynthesisNet
@@ -48,15 +45,6 @@ from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.pretraining import LossParts
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, train
-
-Latents = Callable[[torch.Tensor], torch.Tensor]
-"""What is stated of histories (n, F) -> their latents (n, d_latent)."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
-AT_ONCE = 256
-"""Rows that are written at once."""
 
 N_WATCHED = 256
 """Rows whose latents are looked at after every epoch."""
@@ -455,42 +443,36 @@ class SequenceSynthesizer(
 
     def _try(self, data: SynthesisDataset, seed: int) -> None:
         """Write some histories, to see how sharp chances are to be, and how labels are followed."""
-        model, n, asked = self.labels_, min(N_TRIED, len(data)), {}
-        self.sharpness_, *others = SHARPNESSES if n >= FEWEST_TRIED else SHARPNESSES[:1]
-        if model is None and not others:
+        model, n = self.labels_, min(N_TRIED, len(data))
+        choices = SHARPNESSES if n >= FEWEST_TRIED else SHARPNESSES[:1]
+        self.sharpness_ = choices[0]
+        if model is None and len(choices) == 1:
             return
-        weight = np.ones(n)
-        if model is not None:  # as many for each label, but they do not count as much
-            said = np.resize(model.levels, n)
+        asked, weight = {}, np.ones(n)
+        if model is not None:  # as many for each label, but those of rare ones count less
+            said, share = np.resize(model.levels, n), np.resize(model.often, n)
             column = self.grammar_.columns["label", 0]
             asked["label"] = pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})
-            weight = (model.often * len(model.often))[np.arange(n) % len(model.often)]
-        tried = {}
+            weight = share / share.mean()
         some = np.random.RandomState(seed).permutation(len(data))[:n]
         known = data.subset(np.sort(some)).sentences
-        for self.sharpness_ in (self.sharpness_, *others):
-            drawn = self._new(asked, n, np.random.RandomState(seed))
+        tried = []
+        for sharpness in choices:
+            self.sharpness_ = sharpness
+            drawn = self._writer("trial").new(n, asked, np.random.RandomState(seed))
             written = self._sentences(drawn[0] if self.form_.n_labels else drawn)
-            apart = told_apart(known, written, weight, self.grammar_) if others else 0.5
-            tried[self.sharpness_] = apart, written
-        self.sharpness_ = min(tried, key=lambda sharpness: tried[sharpness][0])
+            apart = 0.5
+            if len(choices) > 1:
+                apart = told_apart(known, written, weight, self.grammar_)
+            tried.append((apart, sharpness, written))
+        _, self.sharpness_, written = min(tried, key=lambda trial: trial[0])
         if model is not None:
-            _, written = tried[self.sharpness_]
             self.labels_ = model.calibrated(summaries(written, self.grammar_), said)
 
     def _sentences(self, X: Any) -> Sentences:
         """Of rows that were written."""
         parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
         return self.grammar_.read(*parts, None)
-
-    def _latents(self, random: np.random.RandomState) -> Latents:
-        """Draws new latents of histories of which something is stated."""
-
-        def latents(stated: torch.Tensor) -> torch.Tensor:
-            drawn = self.density_.draw(stated.double().cpu().numpy(), random)
-            return torch.from_numpy(drawn).to(stated)
-
-        return latents
 
     # ---- sample ------------------------------------------------------------------------------
 
@@ -532,7 +514,7 @@ class SequenceSynthesizer(
         asked = self.form_.asked(y, static)
         n = self.form_.number_of_rows(n, y, static)
         if self.labels_ is None:
-            return self._new(asked, n, random)
+            return self._writer().new(n, asked, random)
         wanted = np.zeros(n, bool)
         if y is not None:
             wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
@@ -541,7 +523,7 @@ class SequenceSynthesizer(
             kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
             for kind, frame in asked.items()
         }
-        X, labels = self._new(some, len(owner), random)
+        X, labels = self._writer().new(len(owner), some, random)
         told = summaries(self._sentences(X), self.grammar_)
         column = self.grammar_.columns["label", 0]
         level, _ = column.read(pd.Series(labels.reshape(-1)))
@@ -552,47 +534,16 @@ class SequenceSynthesizer(
         X = X.iloc[chosen].reset_index(drop=True) if isinstance(X, pd.DataFrame) else X[chosen]
         return X, kept.reshape(n, *labels.shape[1:])
 
-    def _new(self, asked: dict[str, pd.DataFrame], n: int, random: np.random.RandomState) -> Any:
-        """New subjects with what is asked for, and with labels as they were said."""
-        given = self.grammar_.given(asked, n)
-        return self._write(n, lambda rows, own: self._latents(own), given, asked, random)
-
-    def _write(
-        self,
-        n: int,
-        latents: Callable[[slice, np.random.RandomState], Latents],
-        given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
-        asked: dict[str, pd.DataFrame],
-        random: Any,
-        in_strata: bool = True,
-    ) -> Any:
-        """Rows in groups, so that memory does not grow with their number.
-
-        On a CPU several groups at a time, as many as torch has threads.
-        """
-        device, grammar = self.net_.module_device, self.grammar_
-        decoder = self.net_.module_.eval().decoder
-        groups = [slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE)]
-        seeds = random.randint(2**31 - 1, size=len(groups))
-
-        def write(group: tuple[slice, int]) -> Written:
-            rows, seed = group
-            torch.set_num_threads(1)
-            some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
-            generator = torch.Generator(device).manual_seed(int(seed))
-            writer = Writer(decoder, grammar, self.beginnings_, generator, self.sharpness_)
-            draw = latents(rows, np.random.RandomState(seed))
-            written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
-            return written._replace(row=written.row + rows.start)
-
-        n_threads = torch.get_num_threads() if device.type == "cpu" else 1
-        with (
-            tqdm(total=n, disable=not self.verbose, desc=type(self).__name__) as bar,
-            isolated_torch(0, device, n_threads=1),
-        ):
-            parts = in_threads(write, list(zip(groups, seeds, strict=True)), n_threads)
-        whole = Written(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        return self.form_.write(whole, grammar, asked)
+    def _writer(self, what: str = "subjects") -> CohortWriter:
+        return CohortWriter(
+            decoder=self.net_.module_.eval().decoder,
+            grammar=self.grammar_,
+            beginnings=self.beginnings_,
+            density=self.density_,
+            form=self.form_,
+            sharpness=self.sharpness_,
+            title=f"{type(self).__name__}: {what}" if self.verbose else None,
+        )
 
     # ---- what the model says -----------------------------------------------------------------
 
@@ -643,7 +594,7 @@ class SequenceSynthesizer(
         def latents(rows: slice, own: Any) -> Latents:
             return lambda stated: mean[rows].to(stated)
 
-        found = self._write(len(frame), latents, given, asked, random, in_strata=False)
+        found = self._writer().write(len(frame), latents, given, asked, random, in_strata=False)
         return found[0] if self.form_.n_labels else found
 
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
@@ -731,17 +682,6 @@ class SequenceSynthesizer(
         kept = grammar.kept
         if len(kept) != grammar.n_codes or not np.isin(kept, np.arange(len(form.codes))).all():
             raise SaveFileError("Expected a grammar of codes that fit was given.")
-
-
-def in_threads(work: Callable[[_T], _R], tasks: list[_T], n_threads: int) -> list[_R]:
-    """What a function makes of each task; no other begins after an error."""
-    if min(n_threads, len(tasks)) < 2:
-        return [work(task) for task in tasks]
-    pool = ThreadPoolExecutor(n_threads)
-    try:
-        return list(pool.map(work, tasks))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def known_preparation(pretrained: Pretrained) -> Preparation:

@@ -1,9 +1,9 @@
 """Histories that are written at the end of fit: how far they can be told from those of the data.
 
-A network gives some chance to what never happens.  Over hundreds of events that shows: of codes that
-are always measured together one in a hundred comes alone.  Chances that are raised to a power, and
-scaled to sum up to 1 again, are sharper; where much is left to chance in the data, too sharp.  Which
-is so is found out by trying.
+A network gives some chance to what never happens.  Over hundreds of events that shows: of codes
+that are always measured together one in a hundred comes alone.  Chances that are raised to a power,
+and scaled to sum up to 1 again, are sharper; where much is left to chance in the data, too sharp.
+Which is so is found out by trying.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N_FOLDS = 5
 def told_apart(
     data: Sentences, written: Sentences, weight: NDArray[np.float64], grammar: Grammar
 ) -> float:
-    """AUC of boosting that tells histories from those of the data by what happens when, at least .5.
+    """How well boosting tells histories from those of the data by what happens when: AUC from .5.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.tree import DecisionTreeRegressor
 
-from tawt_sklearn.synthesis.beginnings import LEAF, LEAF_OF_MANY, OTHERS, Beginnings, Said, applied
+from tawt_sklearn.synthesis.beginnings import LEAF, MOST_LEAF, OTHERS, Beginnings, Said, applied
 from tawt_sklearn.synthesis.symbols import LEVEL, NOTHING, NUMBER
 
 FIRST = np.array([100, 102, 104, 107, 117, 127])
@@ -102,7 +102,7 @@ def test_words_follow_the_label():
 
 
 def test_leaves_have_enough_rows():
-    for n, min_rows, least in ((3000, 5, LEAF_OF_MANY), (1000, 5, LEAF), (3000, 40, 40)):
+    for n, min_rows, least in ((3000, 5, LEAF), (1000, 5, MOST_LEAF), (3000, 40, 40)):
         trees = learned(n, min_rows=min_rows)
         for k in range(5):
             leaves = trees.group[k] // trees.n_strata

@@ -228,7 +228,7 @@ def test_a_text_beside_a_number_is_kept_with_it():
 
 
 def test_the_number_of_threads_changes_nothing(plain, monkeypatch):
-    monkeypatch.setattr("tawt_sklearn.synthesis.synthesizer.AT_ONCE", 8)
+    monkeypatch.setattr("tawt_sklearn.synthesis.cohorts.AT_ONCE", 8)
     n_threads, told = torch.get_num_threads(), []
     try:
         for n in (1, 3):
@@ -241,7 +241,7 @@ def test_the_number_of_threads_changes_nothing(plain, monkeypatch):
 
 
 def test_an_error_in_a_thread_comes_out(plain, monkeypatch):
-    monkeypatch.setattr("tawt_sklearn.synthesis.synthesizer.AT_ONCE", 8)
+    monkeypatch.setattr("tawt_sklearn.synthesis.cohorts.AT_ONCE", 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr("tawt_sklearn.synthesis.sampling.Writer.write", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -64,7 +64,7 @@ def test_the_sharpness_that_is_told_apart_less_is_kept(monkeypatch, better):
     def apart(data, written, weight, grammar):
         assert len(data.offsets) == len(written.offsets) == len(weight) + 1 == 121
         assert weight.mean() == pytest.approx(1)
-        assert weight[1] == pytest.approx(2 * 0.25)  # of the rarer label, of which as many are tried
+        assert weight[1] == pytest.approx(2 * 0.25)  # of the rarer label
         seen.append(SHARPNESSES[len(seen)])
         return 0.5 if seen[-1] == better else 0.6
 
