@@ -270,12 +270,12 @@ def test_more_latents_make_the_estimate_from_below_higher(trained, monkeypatch):
 
     def mean_of(n_samples: int) -> float:
         told = []
-        for seed in range(40):
+        for seed in range(20):
             monkeypatch.setattr(np.random, "RandomState", lambda _, seed=seed: make_random(seed))
-            told.append(synthesizer.log_prob(X, n_samples=n_samples).mean())
+            told.append(synthesizer.log_prob(X.iloc[:12], n_samples=n_samples).mean())
         return float(np.mean(told))
 
-    few, some, many = (mean_of(n) for n in (1, 4, 16))
+    few, some, many = (mean_of(n) for n in (1, 3, 9))
     assert few < some < many
 
 
