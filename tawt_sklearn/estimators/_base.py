@@ -16,12 +16,13 @@ from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._architecture import architecture
+from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
 from tawt_sklearn.estimators._export import Answer, Exportable, supervised_answer
 from tawt_sklearn.estimators._input import (
     Rows,
     distinct_rows,
+    modalities_of,
     prepare,
     read_labels,
     read_rows,
@@ -29,6 +30,7 @@ from tawt_sklearn.estimators._input import (
     require_data,
     take_rows,
 )
+from tawt_sklearn.estimators._modalities import NestedModalities
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._per_step import (
     is_per_step,
@@ -97,7 +99,7 @@ class Ready:
 
 
 class TimeAwareEstimator(
-    SharesPretrained, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
+    SharesPretrained, NestedModalities, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
 ):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
@@ -339,7 +341,7 @@ class TimeAwareEstimator(
             labels = target.check(labels)
         else:
             labels = self._check_step_labels(labels) if per_step else self._check_labels(labels)
-        rows, weights = distinct_rows(frame, labels, weights)
+        rows, weights = distinct_rows(frame, labels, weights, modalities_of(self, known))
         frame, labels = take_rows(frame, rows), labels[rows]
         weights = weights / weights.max()  # so that no sum of them overflows
         if per_step:
@@ -434,6 +436,7 @@ class TimeAwareEstimator(
         }
         if ready.pretrained is None:
             model["backbone"] = architecture(self, ready.preparation)
+            model |= beside(self, ready.preparation)
         else:
             model |= ready.pretrained.model(self.dropout)
             if isinstance(ready.target, NumericTarget):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -251,6 +252,10 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         code_dropout: float | str = "auto",
         window_dropout: float | str = "auto",
         sequencer: TripletSequencer | None = None,
+        modalities: Mapping[str, Any] | None = None,
+        fusion: str = "concat",
+        modality_dropout: float = 0.2,
+        modality_training: str = "joint",
         pretrained: Any = None,
         fine_tune: str = "full",
         encoder_learning_rate: float | None = None,
@@ -298,6 +303,10 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.sequencer = sequencer
+        self.modalities = modalities
+        self.fusion = fusion
+        self.modality_dropout = modality_dropout
+        self.modality_training = modality_training
         self.pretrained = pretrained
         self.fine_tune = fine_tune
         self.encoder_learning_rate = encoder_learning_rate

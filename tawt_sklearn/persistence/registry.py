@@ -36,6 +36,7 @@ TABLE = {
     "HideEvents": "tawt_sklearn.objectives.masking:HideEvents",
     "HideRuns": "tawt_sklearn.objectives.masking:HideRuns",
     "HideWindows": "tawt_sklearn.objectives.masking:HideWindows",
+    "ImageEncoder": "tawt_sklearn.estimators.images:ImageEncoder",
     "JitterValues": "tawt_sklearn.objectives.augmentations:JitterValues",
     "Beginnings": "tawt_sklearn.synthesis.beginnings:Beginnings",
     "LabelModel": "tawt_sklearn.synthesis.labels:LabelModel",

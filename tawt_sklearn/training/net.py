@@ -405,8 +405,8 @@ class EventNet(NeuralNet):
         dtype = next(module.parameters()).dtype
 
         def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            encoded = module.backbone(dataset.batch(rows).to(self.module_device, dtype))
-            return module.head.coordinates(module.readout(encoded)).cpu().double().numpy()
+            _, row = module.look(dataset.batch(rows).to(self.module_device, dtype))
+            return module.head.coordinates(row).cpu().double().numpy()
 
         groups = self.chunks(dataset, by_size=True)
         with torch.inference_mode():
