@@ -160,6 +160,11 @@ class Beside(nn.Module):
         seen = self.seen(batch)
         return [(readout(backbone(batch)), batch.has_events), *((s.pooled, s.there) for s in seen)]
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether the fusion has weights that can be read."""
+        return isinstance(self.fusion, GatedFusion)
+
     def weights(
         self, batch: EventBatch, backbone: DualPatchBackbone, readout: Readout
     ) -> Tensor | None:

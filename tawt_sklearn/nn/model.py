@@ -111,6 +111,12 @@ class DualPatchPredictor(nn.Module):
         encoded = self.backbone(batch)
         return encoded, self.readout(encoded)
 
+    def weigh(self, batch: EventBatch | PanelBatch) -> Tensor | None:
+        """What the events and each modality weigh in each row (B, M); None without a gate."""
+        if self.beside is None or not isinstance(batch, EventBatch):
+            return None
+        return self.beside.weights(batch, self.backbone, self.readout)
+
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
         if self.training:

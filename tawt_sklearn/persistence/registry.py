@@ -23,6 +23,7 @@ TABLE = {
     "Column": "tawt_sklearn.synthesis.columns:Column",
     "Contrastive": "tawt_sklearn.objectives.contrastive:Contrastive",
     "CropHistory": "tawt_sklearn.objectives.augmentations:CropHistory",
+    "CrossModal": "tawt_sklearn.objectives.cross_modal:CrossModal",
     "DropCodes": "tawt_sklearn.objectives.augmentations:DropCodes",
     "DropEvents": "tawt_sklearn.objectives.augmentations:DropEvents",
     "EventNet": "tawt_sklearn.training.net:EventNet",
