@@ -11,7 +11,6 @@ rises.  With two noise codes beside it, half an hour to eight hours between meas
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -57,7 +56,9 @@ def cohort(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     rising = rng.random(len(order)) < 0.35
     X = stays(rising, rng)
     X["digit"] = [digits.images[k] / 16 for k in order]
-    return X, pd.DataFrame({"image": drawn, "events": rising, "both": drawn ^ rising}, index=X.index)
+    return X, pd.DataFrame(
+        {"image": drawn, "events": rising, "both": drawn ^ rising}, index=X.index
+    )
 
 
 def score(model: TimeAwareClassifier, X: pd.DataFrame, y: pd.Series) -> float:
@@ -131,6 +132,18 @@ def write_images(folder: Path, n: int, side: int = 64) -> None:
         Image.fromarray(pixels).save(folder / f"{k}.png")
 
 
+def memory(kind: str) -> float:
+    """MiB of this process: ``VmRSS`` now, ``VmHWM`` at most so far (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{kind}:")[2].split()[0]) / 1024
+
+
+def forget_peak() -> float:
+    """Let the peak count from now on; memory now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
 def one_fit(folder: Path, n: int, with_images: bool) -> None:
     """One epoch and one prediction of n rows; prints peak memory and events per second."""
     rng = np.random.default_rng(0)
@@ -140,18 +153,18 @@ def one_fit(folder: Path, n: int, with_images: bool) -> None:
     if with_images:
         X["film"] = [str(folder / f"{k}.png") for k in range(n)]
         settings["modalities"] = {"film": ImageEncoder()}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = forget_peak()
     start = time.perf_counter()
     model = TimeAwareClassifier(**settings).fit(X, rising)
     fitted = time.perf_counter()
     model.predict_proba(X)
     done = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = memory("VmHWM")
     E = X["events"].events.lengths.sum()
     trained = model.history_["seconds"].sum()
     print(
-        f"{n:6d} rows, {'with' if with_images else 'without'} images: peak {peak / 1024:.0f} MiB "
-        f"({before / 1024:.0f} before fit), fit {fitted - start:.1f} s, training "
+        f"{n:6d} rows, {'with' if with_images else 'without'} images: at most {peak - before:.0f} "
+        f"MiB more than the {before:.0f} before fit, fit {fitted - start:.1f} s, training "
         f"{E / trained:,.0f} events/s, prediction {E / (done - fitted):,.0f} events/s",
         flush=True,
     )
@@ -161,7 +174,7 @@ def paths(n: int) -> None:
     """Each run in a process of its own, as peak memory is that of a process."""
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), n)
-        for rows in (n // 10, n):
+        for rows in (n // 10, n // 2, n):
             for with_images in ("0", "1"):
                 command = [sys.executable, __file__, "--one-fit", folder, str(rows), with_images]
                 subprocess.run(command, check=True)

@@ -183,7 +183,7 @@ class Exportable(Savable):
         frame, _ = read_rows(self, X, self.preparation_)
         data = self.preparation_.dataset(frame)
         batch = data.batch(np.arange(len(data)))
-        return {field.name: getattr(batch, field.name).numpy() for field in fields(batch) if field.name != "beside"}
+        return {name: tensor.numpy() for name, tensor in _fields(batch).items()}
 
     def _graph(self) -> Graph:
         answer, name, shape, meaning = self._answer()
@@ -298,7 +298,9 @@ def example_of(
 
 
 def _fields(batch: EventBatch | PanelBatch) -> dict[str, Tensor]:
-    return {field.name: getattr(batch, field.name) for field in fields(batch) if field.name != "beside"}
+    """All tensors of a batch, by name; what stands beside events is refused before."""
+    names = [field.name for field in fields(batch) if field.name != "beside"]
+    return {name: getattr(batch, name) for name in names}
 
 
 # ---- what a server has to know -----------------------------------------------------------------

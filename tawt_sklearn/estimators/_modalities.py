@@ -98,7 +98,9 @@ def check_modalities(estimator: Any) -> None:
             )
         lacking = [part for part in NEEDED if not callable(getattr(modality, part, None))]
         if isinstance(modality, type) or lacking:
-            what = f"the class {modality.__name__}" if isinstance(modality, type) else repr(modality)
+            what = (
+                f"the class {modality.__name__}" if isinstance(modality, type) else repr(modality)
+            )
             raise TypeError(
                 f"Expected modalities[{name!r}] to be an ImageEncoder or another Modality. Got "
                 f"{what}{f' without {lacking[0]}()' if lacking else ''}. Inherit from "
@@ -108,8 +110,9 @@ def check_modalities(estimator: Any) -> None:
         if modality.freeze and not (staged or modality.own_weights):
             raise ValueError(
                 f"Expected modalities[{name!r}] with freeze=False: its network starts from random "
-                'weights, which nobody has trained. Got freeze=True. Set modality_training="staged" '
-                "(of a classifier or a regressor), or give a backbone with weights of its own."
+                "weights, which nobody has trained. Got freeze=True. Set "
+                'modality_training="staged" (of a classifier or a regressor), or give a backbone '
+                "with weights of its own."
             )
 
 

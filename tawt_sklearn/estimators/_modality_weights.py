@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tawt_sklearn.estimators._input import Rows
 from tawt_sklearn.estimators._settings import rows_at_once
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet, modality_weights
@@ -31,7 +32,7 @@ def remember_weights(estimator: Any, nets: Sequence[EventNet], data: RowDataset)
 
 
 def weights_of_rows(
-    nets: Sequence[EventNet], data: RowDataset, estimator: Any, frame: pd.DataFrame
+    nets: Sequence[EventNet], data: RowDataset, estimator: Any, rows: Rows
 ) -> pd.DataFrame:
     """Weights of each row.
 
@@ -43,12 +44,12 @@ def weights_of_rows(
     weights = None
     if getattr(estimator.preparation_, "modalities", None):
         weights = modality_weights(nets, data, rows_at_once(estimator))
-    if weights is None:
+    if weights is None or not isinstance(rows, pd.DataFrame):
         raise ValueError(
             'Expected an estimator that was fitted with modalities and fusion="gated", which '
             "weighs them. Got one without a gate."
         )
-    return pd.DataFrame(weights, index=frame.index, columns=names(estimator))
+    return pd.DataFrame(weights, index=rows.index, columns=names(estimator))
 
 
 def names(estimator: Any) -> list[str]:

@@ -53,7 +53,12 @@ from tawt_sklearn.training.trainer import Beginning
 
 @lazy_on_dask("reconstruct", "transform", "transform_steps")
 class TimeAwareEncoder(
-    NestedModalities, Exportable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedOnce, BaseEstimator
+    NestedModalities,
+    Exportable,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    SavedOnce,
+    BaseEstimator,
 ):
     """Self-supervised pretraining in ``fit``, embeddings of histories or panels in ``transform``.
 

@@ -176,8 +176,8 @@ class ImageEncoder(Savable, Modality):
 
     def _validate_backbone(self) -> None:
         given = self.backbone
-        named = isinstance(given, str) and (given in OWN or given[len(HUB) :] and given.startswith(HUB))
-        if not named and (isinstance(given, str | type) or not callable(given)):
+        named = given in OWN if isinstance(given, str) else callable(given)
+        if isinstance(given, type) or not (named or self._hub_name):
             raise ValueError(
                 'Expected backbone to be "cnn", "vit", "hf:<name>" or a torch.nn.Module. Got '
                 f"{given!r}."
@@ -280,7 +280,7 @@ class ImageEncoder(Savable, Modality):
             from tawt_sklearn.nn.image_hub import pretrained
 
             weights = pretrained(self._hub_name, self.config_)
-            module.backbone.network.load_state_dict(weights, strict=False)
+            module.backbone.network.load_state_dict(weights)
 
     @property
     def _hub_name(self) -> str | None:

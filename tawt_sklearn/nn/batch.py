@@ -89,7 +89,9 @@ class EventBatch:
             if tensor.device.type == "cpu" and torch.device(device).type == "cuda":
                 tensor = tensor.pin_memory()  # else nothing is asynchronous
             moved[one.name] = tensor.to(device, to_dtype, non_blocking=non_blocking)
-        beside = {name: items.to(device, dtype, non_blocking) for name, items in self.beside.items()}
+        beside = {
+            name: items.to(device, dtype, non_blocking) for name, items in self.beside.items()
+        }
         return EventBatch(**moved, beside=beside)
 
     def keep(self, visible: Tensor) -> EventBatch:

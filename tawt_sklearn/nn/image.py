@@ -53,7 +53,11 @@ def _convolved(d_in: int, d_out: int, stride: int) -> list[nn.Module]:
 
 
 class SmallViT(nn.Module):
-    """A vision transformer of two blocks (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021)."""
+    """A vision transformer of two blocks.
+
+    Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at
+    Scale", 2021.
+    """
 
     def __init__(self, channels: int, size: tuple[int, int], d_model: int) -> None:
         super().__init__()

@@ -7,6 +7,8 @@ of a model is its configuration as JSON and its weights: no name, no folder and 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,7 +58,8 @@ def network_of(configuration: str) -> nn.Module:
 def pretrained(name: str, configuration: str) -> dict[str, torch.Tensor]:
     """Weights of the model of that name."""
     config = _transformers().AutoConfig.for_model(**json.loads(configuration))
-    model = _transformers().AutoModel.from_pretrained(name, config=config)
+    with _quietly():
+        model = _transformers().AutoModel.from_pretrained(name, config=config)
     return model.float().state_dict()
 
 
@@ -78,6 +81,21 @@ def statistics(name: str) -> tuple[list[float], list[float]] | None:
         return None
     mean, scale = stated.get("image_mean"), stated.get("image_std")
     return (mean, scale) if mean and scale else None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without progress bars and remarks on parts of the file that are not of images."""
+    logging = _transformers().utils.logging
+    before, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _transformers() -> Any:

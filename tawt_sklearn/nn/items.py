@@ -38,7 +38,9 @@ class Items:
             return change(self.content)
         return {name: change(tensor) for name, tensor in self.content.items()}
 
-    def to(self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True) -> Items:
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True
+    ) -> Items:
         """The same on another device, numbers in another precision."""
 
         def move(tensor: Tensor) -> Tensor:

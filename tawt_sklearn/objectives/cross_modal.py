@@ -57,9 +57,7 @@ class CrossModalTask(nn.Module):
 
     only_compares = True
 
-    def __init__(
-        self, settings: CrossModal, space: Space, d_model: int, d_embedding: int
-    ) -> None:
+    def __init__(self, settings: CrossModal, space: Space, d_model: int, d_embedding: int) -> None:
         super().__init__()
         self.settings, self.names = settings, space.beside
         widths = [d_embedding] + len(self.names) * [d_model]

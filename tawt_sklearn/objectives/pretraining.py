@@ -181,11 +181,9 @@ class Pretrainer(nn.Module):
             self.beside = Beside(modalities, fusion, modality_dropout, d_row, backbone)
             self.d_out = d_told = self.beside.d_out
         self.apart = {one.name for one, _ in objectives if getattr(one, "apart", False)}
+        widths = {one.name: d_row if one.name in self.apart else d_told for one, _ in objectives}
         self.tasks = nn.ModuleDict(
-            {
-                one.name: one.build(self.space, d_model, d_row if one.name in self.apart else d_told)
-                for one, _ in objectives
-            }
+            {one.name: one.build(self.space, d_model, widths[one.name]) for one, _ in objectives}
         )
         self.weights = {one.name: weight for one, weight in objectives}
         self.coordinates = self.pooling.coordinates(scaling, self.d_out)

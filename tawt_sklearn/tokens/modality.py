@@ -153,7 +153,9 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
     DataError
         A time that is none.
     """
-    items, times, counts = [], [], []
+    items: list[Any] = []
+    times: list[float] = []
+    counts: list[int] = []
     for name, cell in zip(column.index, column.array, strict=True):
         given = cell if isinstance(cell, list) else [cell]
         pairs = [one if _is_pair(one) else (None, one) for one in given]
@@ -172,7 +174,9 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
 
 def is_missing(item: Any) -> bool:
     """Whether a cell, or one of a list, holds nothing."""
-    return item is None or item is pd.NA or item is pd.NaT or (isinstance(item, float) and item != item)
+    if isinstance(item, float):
+        return item != item
+    return item is None or item is pd.NA or item is pd.NaT
 
 
 def _is_pair(one: Any) -> bool:

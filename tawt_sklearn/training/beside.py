@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,9 @@ class ItemColumn:
         """(n,) strings that tell the cells of rows apart."""
         items = [self.modality.digest(item) for item in self.cells.items]
         times = self.cells.time.tolist()
-        bounds = self.cells.offsets.tolist()
         cells = [
             "|".join(f"{items[k]}@{times[k]!r}" for k in range(first, last))
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, last in pairwise(self.cells.offsets.tolist())
         ]
         return np.array(cells, dtype=object)
 
