@@ -80,7 +80,7 @@ def quality(seeds: list[int], max_epochs: int, backbone: str) -> None:
         train, test = slice(None, N_TRAIN), slice(N_TRAIN, None)
         y, rng = behind["both"], np.random.default_rng(seed)
         settings = {**SETTINGS, "max_epochs": max_epochs, "random_state": seed}
-        beside = {"modalities": {"digit": ImageEncoder(backbone)}, **settings}
+        beside = {"modalities": {"digit": ImageEncoder(backbone=backbone)}, **settings}
         nothing = X.assign(events=stays(rng.random(len(X)) < 0.35, rng)["events"].array)
         fits = {
             "events alone": (TimeAwareClassifier(**settings), X[["events"]]),

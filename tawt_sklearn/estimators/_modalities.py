@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from tawt_sklearn.events.array import EventsArray
+from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.fusion import FUSIONS
 from tawt_sklearn.tokens.modality import NEEDED, ItemError, is_missing, read_cells
@@ -132,7 +134,13 @@ def modality_columns(X: pd.DataFrame, modalities: Mapping[str, Any] | None) -> p
             f"{[*map(str, X.columns[:12])]}. Names of columns are kept by a ColumnTransformer with "
             'verbose_feature_names_out=False and set_output(transform="pandas").'
         )
-    return X[list(modalities)]
+    columns = X[list(modalities)]
+    if histories := [name for name in columns if isinstance(columns[name].dtype, EventsDtype)]:
+        raise DataError(
+            f"Expected modalities beside the histories. Got {histories[0]!r}, the column of the "
+            "histories. Leave it out of modalities."
+        )
+    return columns
 
 
 def refuse_modalities(modalities: Mapping[str, Any] | None, got: str) -> None:
@@ -234,8 +242,8 @@ def with_digests(frame: pd.DataFrame, modalities: Mapping[str, Any] | None) -> p
 
 
 def _as_it_is(times: Any, what: str) -> np.ndarray:
-    """Times as numbers that are the same where times are, whatever the clock."""
-    return pd.to_numeric(pd.Series(times), errors="raise").to_numpy(np.float64)
+    """Numbers that are the same where times are, of whatever clock."""
+    return np.array([zlib.crc32(str(time).encode()) for time in times], dtype=np.float64)
 
 
 def same_modalities(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:

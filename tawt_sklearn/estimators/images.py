@@ -110,8 +110,8 @@ class ImageEncoder(Savable, Modality):
 
     def __init__(
         self,
-        backbone: Any = "cnn",
         *,
+        backbone: Any = "cnn",
         image_size: int | tuple[int, int] | None = None,
         channels: int | None = None,
         augment: Any = False,
@@ -125,13 +125,14 @@ class ImageEncoder(Savable, Modality):
 
     # ---- what is learned from images -----------------------------------------------------------
 
-    def fit(self, items: Sequence[Any]) -> Self:
+    def fit(self, items: Sequence[Any], y: Any = None) -> Self:
         """Learn size, channels, mean and spread of images.
 
         Parameters
         ----------
         items : sequence of images
             Arrays, PIL images or paths, none of them missing.
+        y : ignored
 
         Returns
         -------

@@ -149,7 +149,7 @@ class EventBatch:
         more = n_rows - len(self)
         beside = {name: items.padded(n_rows) for name, items in self.beside.items()}
         if more <= 0:
-            return replace(self, beside=beside)
+            return replace(self, beside=beside) if beside else self
         numeric = F.pad(self.static_numeric, (0, 0, 0, more), value=torch.nan)
         return replace(
             self,

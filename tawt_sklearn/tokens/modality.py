@@ -76,13 +76,14 @@ class Modality(BaseEstimator):
     freeze = False
     own_weights = False
 
-    def fit(self, items: Sequence[Any]) -> Self:
+    def fit(self, items: Sequence[Any], y: Any = None) -> Self:
         """Learn from the items of the training rows, on a copy of what the user gave.
 
         Parameters
         ----------
         items : sequence
             All of them that are not missing, as they stand in ``X``; not yet read.
+        y : ignored
 
         Raises
         ------
@@ -200,4 +201,5 @@ def _on_clock(time: Any, to_clock: Callable[..., Any], row: Hashable, column: Ha
 
 def place(column: Hashable, row: Hashable) -> str:
     """How errors call a cell."""
+    row = row.item() if isinstance(row, np.generic) else row
     return f"column {column!r}, row {row!r}"
