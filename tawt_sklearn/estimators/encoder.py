@@ -110,6 +110,19 @@ class TimeAwareEncoder(
         How raw histories are tokenised; None is ``TripletSequencer(value_scaling="quantile")``:
         with scaling by rank a linear model on the embeddings does better.  Not used when the
         histories come tokenised.
+    modalities : dict, default=None
+        What further columns of ``X`` hold, such as ``{"xray": ImageEncoder()}``: images, or any
+        :class:`~tawt_sklearn.Modality`.  See ``docs/modalities.md``.
+    fusion : {"concat", "attention", "gated"}, default="concat"
+        How they come together with the events: embeddings side by side; patches of the events
+        look at the tokens of the modalities; a mean of the embeddings whose weights depend on all
+        of them.
+    modality_dropout : float, default=0.2
+        Share of rows from which a modality is hidden in a training step, so that rows without it
+        are served well.
+    output : {"fused", "each"}, default="fused"
+        With modalities: whether ``transform`` gives the fused embedding, or before it those of
+        the events alone and of each modality, too.  May be set after ``fit``.
     max_epochs : int, default=20
     min_steps : int, default=300
         Train for more epochs than ``max_epochs`` where these would be fewer steps.
@@ -166,6 +179,9 @@ class TimeAwareEncoder(
         The trained network.
     preparation_ : Preparation
         Fitted sequencer, vocabulary and static columns.
+    modality_weights_ : pandas.Series
+        With ``fusion="gated"``: what the events and each modality weigh, the mean over (up to
+        1,024) training rows.
     history_ : pandas.DataFrame
         One row for each epoch: ``train_loss``, its parts (``train_<objective>_<part>``, the same
         with ``valid_`` where there were validation data), and ``effective_rank``, ``alignment``

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
+import re
+from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -73,6 +77,10 @@ def encoder(**parameters) -> TimeAwareEncoder:
     return TimeAwareEncoder(**({"modalities": {"xray": ImageEncoder()}, **QUICK} | parameters))
 
 
+def random_state_of_numpy() -> str:
+    return joblib.hash(np.random.get_state())  # noqa: NPY002  (what others use)
+
+
 @pytest.fixture(scope="module", params=FUSIONS)
 def fitted(request, cohort) -> TimeAwareClassifier:
     return classifier(fusion=request.param).fit(*cohort)
@@ -93,11 +101,11 @@ def test_images_change_what_is_said(fitted, X):
 
 
 def test_the_same_twice(fitted, X, y):
-    torch_state, numpy_state = torch.get_rng_state(), joblib.hash(np.random.get_state())
+    torch_state, numpy_state = torch.get_rng_state(), random_state_of_numpy()
     again = clone(fitted).fit(X, y)
     np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
     assert torch.equal(torch.get_rng_state(), torch_state)
-    assert joblib.hash(np.random.get_state()) == numpy_state
+    assert random_state_of_numpy() == numpy_state
 
 
 def test_rows_by_themselves(fitted, X):
@@ -199,9 +207,8 @@ def test_regression(X):
 
 def test_models_without_modalities_are_what_they_were(X, y):
     plain = X.drop(columns="xray")
-    one, other = (
-        classifier(modalities=None, fusion=fusion).fit(plain, y) for fusion in FUSIONS[:2]
-    )
+    alone = classifier(modalities=None)
+    one, other = (clone(alone).set_params(fusion=how).fit(plain, y) for how in FUSIONS[:2])
     np.testing.assert_array_equal(one.predict_proba(plain), other.predict_proba(plain))
     assert "modalities" not in one.nets_[0].module.keywords
 
@@ -592,3 +599,54 @@ def test_cross_validation_of_a_modality_of_ones_own(X, y):
     X["triage"] = ["green", "red"] * 30
     model = classifier(modalities={"triage": Levels()})
     assert np.isfinite(cross_val_score(model, X.drop(columns="xray"), y, cv=2)).all()
+
+
+# ---- the example of the documentation, and where image code may be -------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def example() -> type[Modality]:
+    """The class of text notes in ``docs/modalities.md``."""
+    page = (ROOT / "docs" / "modalities.md").read_text()
+    (block,) = re.findall(r"```python\n(import torch.*?)```", page, re.DOTALL)
+    assert len(block.splitlines()) <= 32
+    names: dict[str, Any] = {}
+    exec(block, names)
+    return names["TextNotes"]
+
+
+def test_text_notes_through_hashing(X, y, tmp_path):
+    """The label is in the words of notes, some of which are missing."""
+    rng = np.random.default_rng(0)
+    said = ["stable and eating", "septic shock, pressors"]
+    notes = [f"seen today: {said[label]} {rng.integers(9)}" for label in y]
+    X["note"] = [None if k % 7 == 6 else note for k, note in enumerate(notes)]
+    modalities = {"note": example()(n_features=256), "xray": ImageEncoder()}
+    model = classifier(modalities=modalities, max_epochs=30, min_steps=60, learning_rate=5e-3)
+    model.fit(X, y)
+    has_note = X["note"].notna().to_numpy()
+    assert (model.predict(X) == y)[has_note].mean() > 0.95
+    assert model.get_params()["modalities__note__n_features"] == 256
+    with pytest.raises(DataError, match="column 'note'.*TypeError: Expected a note.*Got int"):
+        model.predict(X.assign(note=3))
+    with pytest.raises(TypeError, match="can be saved.*TextNotes"):
+        model.save(tmp_path / "model.tawt")
+    encoder(modalities=modalities, objective={"masked": 1, "cross_modal": 1}).fit(X).transform(X)
+
+
+HOMES = {"tokens/images.py", "nn/image.py", "nn/image_hub.py", "estimators/images.py"}
+"""The only files of the library that know what an image is."""
+
+
+def test_nothing_else_knows_of_images():
+    package = ROOT / "tawt_sklearn"
+    for file in sorted(package.rglob("*.py")):
+        if str(file.relative_to(package)) in HOMES:
+            continue
+        words = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            for part in ("id", "attr", "arg", "name", "module"):
+                if isinstance(word := getattr(node, part, None), str):
+                    words.add(word.lower())
+        assert not [w for w in words if "image" in w or "pixel" in w], file
