@@ -68,13 +68,14 @@ class Items:
         inside = (self.time >= start[self.row]) & (self.time <= end[self.row])
         return self.keep(self.time.isnan() | inside)
 
-    def padded(self, n_rows: int) -> Items:
-        """Filled up to a multiple of ``n_rows``: what is computed depends on no other row then."""
-        more = -len(self) % n_rows
+    def padded(self, size: int) -> Items:
+        """Filled up to a multiple of ``size`` with copies of themselves that belong to no row.
+
+        What is computed of one item then does not depend on how many others there are.
+        """
+        more = -len(self) % size if len(self) else 0
         if not more:
             return self
-
-        def fill(tensor: Tensor, value: float = 0) -> Tensor:
-            return torch.cat([tensor, tensor.new_full((more, *tensor.shape[1:]), value)])
-
-        return Items(fill(self.row, -1), fill(self.time, torch.nan), self.changed(fill))
+        place = torch.arange(len(self) + more, device=self.row.device) % len(self)
+        row = torch.cat([self.row, self.row.new_full((more,), -1)])
+        return Items(row, self.time[place], self.changed(lambda tensor: tensor[place]))
