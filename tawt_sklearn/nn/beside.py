@@ -16,7 +16,6 @@ from tawt_sklearn.nn.patching import Patches
 from tawt_sklearn.nn.pooling import mean_token
 from tawt_sklearn.nn.time import Time2Vec
 
-
 FEW_SIZES = 16
 """In training items come in multiples of so many: with a batch of another size in every step, as
 many as have not been hidden, the C library's memory falls to pieces (peak of 640 images of 64 x 64
