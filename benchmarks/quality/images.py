@@ -1,7 +1,8 @@
 """Images beside event histories: a label that neither knows alone.
 
     python benchmarks/quality/images.py                    # quality, gates, missing images
-    python benchmarks/quality/images.py --paths 10000      # memory and speed, images as files
+    python benchmarks/quality/images.py --paths 10000      # speed, images as files
+    python benchmarks/quality/images.py --paths 10000 --events 5   # memory: little but images
 
 Images are scikit-learn's handwritten digits, histories simulated stays in which lactate rises or
 falls.  The label is whether exactly one of two things holds: the digit is 0, 1 or 2; lactate
@@ -144,11 +145,11 @@ def forget_peak() -> float:
     return memory("VmRSS")
 
 
-def one_fit(folder: Path, n: int, with_images: bool) -> None:
+def one_fit(folder: Path, n: int, with_images: bool, n_events: int) -> None:
     """One epoch and one prediction of n rows; prints peak memory and events per second."""
     rng = np.random.default_rng(0)
     rising = rng.random(n) < 0.5
-    X = stays(rising, rng, n_events=100)
+    X = stays(rising, rng, n_events)
     settings = {**SETTINGS, "max_epochs": 1, "min_steps": 0, "random_state": 0}
     if with_images:
         X["film"] = [str(folder / f"{k}.png") for k in range(n)]
@@ -170,13 +171,14 @@ def one_fit(folder: Path, n: int, with_images: bool) -> None:
     )
 
 
-def paths(n: int) -> None:
+def paths(n: int, n_events: int) -> None:
     """Each run in a process of its own, as peak memory is that of a process."""
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder), n)
         for rows in (n // 10, n // 2, n):
             for with_images in ("0", "1"):
                 command = [sys.executable, __file__, "--one-fit", folder, str(rows), with_images]
+                command += ["--events", str(n_events)]
                 subprocess.run(command, check=True)
 
 
@@ -186,13 +188,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--backbone", default="cnn")
     parser.add_argument("--paths", type=int, help="memory and speed with so many files")
+    parser.add_argument("--events", type=int, default=100, help="of a code and row, with --paths")
     parser.add_argument("--one-fit", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one_fit:
         folder, n, with_images = given.one_fit
-        one_fit(Path(folder), int(n), with_images == "1")
+        one_fit(Path(folder), int(n), with_images == "1", given.events)
     elif given.paths:
-        paths(given.paths)
+        paths(given.paths, given.events)
     else:
         quality(list(range(given.seeds)), given.epochs, given.backbone)
 

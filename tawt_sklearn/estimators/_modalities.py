@@ -98,14 +98,14 @@ def check_modalities(estimator: Any) -> None:
                 "Expected names of columns, without two underscores in a row, as keys of "
                 f"modalities. Got {name!r}: rename the column."
             )
-        lacking = [part for part in NEEDED if not callable(getattr(modality, part, None))]
+        lacking = [part for part in NEEDED if not hasattr(modality, part)]
         if isinstance(modality, type) or lacking:
             what = (
                 f"the class {modality.__name__}" if isinstance(modality, type) else repr(modality)
             )
             raise TypeError(
                 f"Expected modalities[{name!r}] to be an ImageEncoder or another Modality. Got "
-                f"{what}{f' without {lacking[0]}()' if lacking else ''}. Inherit from "
+                f"{what}{f' without {lacking[0]}' if lacking else ''}. Inherit from "
                 "tawt_sklearn.Modality."
             )
         staged = getattr(estimator, "modality_training", "joint") == "staged"

@@ -272,7 +272,9 @@ class ImageEncoder(Savable, Modality):
         else:
             assert self.width_ is not None
             backbone = Features(self._network(), self.width_)
-        augment = shaken if self.augment is True else (self.augment or None)
+        augment = self.augment
+        if not callable(augment):
+            augment = shaken if augment else None
         return ImageTokens(backbone, d_model, self.mean_, self.scale_, augment)
 
     def begin(self, module: Any) -> None:

@@ -45,14 +45,19 @@ class ItemTokens(nn.Module):
         self.missing = nn.Parameter(torch.randn(d_model) * 0.3)
         self.time_encoding = Time2Vec(d_model, shortest, longest)
         self.frozen = freeze
-        if freeze:
-            self.kept.requires_grad_(False)
+        self.learn(True)
 
     @property
     def kept(self) -> nn.Module:
         """What stays as it is where something does."""
         backbone = getattr(self.encoder, "backbone", None)
         return backbone if isinstance(backbone, nn.Module) else self.encoder
+
+    def learn(self, on: bool) -> None:
+        """Whether training changes the weights; not those that stay as they are, in any case."""
+        self.requires_grad_(on)
+        if self.frozen:
+            self.kept.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ItemTokens:
         """As in torch; what stays as it is drops nothing and learns no running means either."""
@@ -140,6 +145,13 @@ class Beside(nn.Module):
         d_model, n_heads = backbone["d_model"], backbone.get("n_heads", 4)
         self.fusion = FUSIONS[fusion](d_row, d_model, len(self.names), n_heads)
         self.d_out = self.fusion.d_out
+
+    def learn(self, on: bool) -> None:
+        """Whether training changes the weights, but for those that stay as they are."""
+        self.fusion.requires_grad_(on)
+        for encoder in self.encoders:
+            assert isinstance(encoder, ItemTokens)
+            encoder.learn(on)
 
     def seen(self, batch: EventBatch) -> list[Seen]:
         """What each modality says of the rows; in training some of them are hidden."""

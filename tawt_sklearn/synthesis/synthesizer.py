@@ -692,6 +692,11 @@ def in_threads(work: Callable[[_T], _R], tasks: list[_T], n_threads: int) -> lis
 
 def known_preparation(pretrained: Pretrained) -> Preparation:
     """That of the encoder, which must be one of histories."""
+    if modalities := getattr(pretrained.preparation, "modalities", None):
+        raise ValueError(
+            "Expected pretrained to be an encoder of histories alone. Got one with modalities "
+            f"{sorted(modalities)}, which are not written. Pretrain another encoder."
+        )
     if not isinstance(pretrained.preparation, Preparation):
         raise ValueError(
             "Expected pretrained to be an encoder of histories. Got one of panels. Pretrain it on "

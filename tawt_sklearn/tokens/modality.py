@@ -121,7 +121,7 @@ class Modality(BaseEstimator):
         """Put weights that were trained elsewhere into a module that :meth:`build` made."""
 
 
-NEEDED = ("fit", "read", "digest", "collate", "build", "begin")
+NEEDED = ("fit", "read", "digest", "collate", "build", "begin", "freeze", "own_weights")
 """What a modality must offer, whatever it inherits from."""
 
 

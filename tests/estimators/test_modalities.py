@@ -32,6 +32,8 @@ from tawt_sklearn import (
     nest_events,
 )
 from tawt_sklearn.datasets import make_icu_stays, make_sensor_panels
+from tawt_sklearn.estimators import _ensemble
+from tawt_sklearn.estimators._staged import after_own_stage
 from tawt_sklearn.exceptions import DataError, DataWarning
 
 QUICK = {
@@ -254,19 +256,40 @@ def test_times_do_not_go_with_single_events(X, y):
 # ---- stages, weights from elsewhere ------------------------------------------------------------
 
 
-def test_staged_training_and_freezing(X, y):
-    start = classifier(modality_training="staged", modalities={"xray": ImageEncoder(freeze=True)})
-    start.fit(X, y)
-    stage_only = clone(start).set_params(max_epochs=50).fit(X, y)
+def test_staged_training_and_freezing(X, y, monkeypatch):
+    """What is frozen stays as its own stage has left it, all else goes on from there."""
+    stages = []
 
-    def weights(model):
-        return model.nets_[0].weights()["beside.encoders.0.encoder.backbone.layers.0.weight"]
+    def remembered(*arguments):
+        stages.append(after_own_stage(*arguments))
+        return stages[-1]
 
+    monkeypatch.setattr(_ensemble, "after_own_stage", remembered)
+    for freeze in (True, False):
+        modalities = {"xray": ImageEncoder(freeze=freeze)}
+        model = classifier(modality_training="staged", modalities=modalities).fit(X, y)
+        before, after = stages[-1].weights, model.nets_[0].weights()
+        same = {name: torch.equal(before[name].float(), after[name]) for name in before}
+        backbone = [same[name] for name in same if "encoder.backbone" in name]
+        assert all(backbone) if freeze else not any(backbone)
+        assert not same["beside.encoders.0.encoder.project.0.weight"] and not same["backbone.cls"]
     joint = classifier().fit(X, y)
-    assert not torch.equal(weights(start), weights(joint))
-    assert not torch.equal(weights(start), weights(stage_only))
-    tuned = classifier(modality_training="staged").fit(X, y)
-    assert not torch.equal(weights(start), weights(tuned))  # the same stage, and on from there
+    assert not np.array_equal(joint.predict_proba(X), model.predict_proba(X))
+    with pytest.raises(ValueError, match='modality_training="joint" in partial_fit'):
+        model.partial_fit(X, y)
+
+
+def test_layers_one_after_the_other(X, y):
+    own = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pretrained = encoder(modalities={"xray": ImageEncoder(backbone=own, freeze=True)}).fit(X)
+    model = TimeAwareClassifier(
+        pretrained=pretrained, fine_tune="gradual", n_ensemble=1, max_epochs=6, random_state=0
+    ).fit(X, y)
+    one, other = pretrained.net_.weights(), model.nets_[0].weights()
+    kept = "beside.encoders.0.encoder.backbone.network.0.weight"
+    assert torch.equal(one[kept], other[kept])
+    learned = "beside.encoders.0.encoder.project.0.weight"
+    assert not torch.equal(one[learned], other[learned])
 
 
 def test_a_network_of_the_users_own(X, y, tmp_path):
