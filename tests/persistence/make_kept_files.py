@@ -245,6 +245,7 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
             TimeAwareClassifier(
                 **small,
                 n_ensemble=1,
+                patching="time",
                 fusion="gated",
                 modalities={"film": ImageEncoder(image_size=6)},
             ).fit(with_films(X, inputs), names)
