@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
 from tawt_sklearn.estimators._staged import after_own_stage, with_own_weights
 from tawt_sklearn.exceptions import DataError, TrainingWarning
@@ -212,7 +213,8 @@ class Ensemble:
         if self.checkpoint_dir is not None:
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
             share = beginning and beginning.share
-            settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start, share]
+            model = named_by_content(self.model)
+            settings = [replace(recipe, callbacks=()), model, self.target, seed, start, share]
             settings += [str(self.device), *joined(self.device).as_setting]
             name = fingerprint(settings, data, held_out)
             checkpoint = self.checkpoint_dir / f"{name}.tawt"

@@ -248,11 +248,39 @@ def _as_it_is(times: Any, what: str) -> np.ndarray:
 
 def same_modalities(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
     """Whether modalities have the same parameters, whatever they have learned."""
-    described = [
-        {name: (type(m).__qualname__, m.get_params()) for name, m in (given or {}).items()}
-        for given in (before, now)
-    ]
-    return bool(joblib.hash(described[0]) == joblib.hash(described[1]))
+    one, other = (described(given, learned=False) for given in (before, now))
+    return bool(joblib.hash(one) == joblib.hash(other))
+
+
+def described(modalities: Mapping[str, Any] | None, learned: bool = True) -> dict[str, Any]:
+    """What modalities are, as values whose hash is the same wherever they were copied to.
+
+    Parameters
+    ----------
+    learned : bool
+        Whether what they have learned is a part of it.
+    """
+    told = {}
+    for name, modality in (modalities or {}).items():
+        given = modality.get_params() | (dict(vars(modality)) if learned else {})
+        plain = {key: _described(value) for key, value in sorted(given.items())}
+        told[name] = (type(modality).__qualname__, plain)
+    return told
+
+
+def named_by_content(model: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of a network for the name of a run: modalities by what they are."""
+    if "modalities" not in model:
+        return model
+    return {**model, "modalities": described(model["modalities"])}
+
+
+def _described(value: Any) -> Any:
+    if not hasattr(value, "state_dict"):
+        return value
+    # A copy of a torch module is pickled to other bytes.
+    weights = {name: tensor.cpu().numpy() for name, tensor in value.state_dict().items()}
+    return repr(value), weights
 
 
 MODALITY_FUSIONS = set(FUSIONS)

@@ -14,6 +14,7 @@ from joblib import cpu_count
 from sklearn.utils import check_random_state
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._settings import checkpoint_folder
 from tawt_sklearn.estimators._staged import with_own_weights
 from tawt_sklearn.objectives.pretraining import Pretrainer
@@ -96,7 +97,8 @@ def pretrain(
     checkpoint = None
     if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
-        settings = [replace(recipe, callbacks=()), model, seed, start, str(device), n_threads]
+        named = named_by_content(model)
+        settings = [replace(recipe, callbacks=()), named, seed, start, str(device), n_threads]
         settings += processes.as_setting
         checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
     some = np.random.RandomState(seed).permutation(len(data))

@@ -190,8 +190,10 @@ def test_going_on(X, y):
             clone(model).fit(X, y).set_params(**change).fit(X, y)
 
 
-def test_a_killed_fit_goes_on(X, y, tmp_path):
-    model = classifier(checkpoint_dir=tmp_path).fit(X, y)
+@pytest.mark.parametrize("backbone", ["cnn", nn.Sequential(nn.Flatten(), nn.Linear(64, 4))])
+def test_a_killed_fit_goes_on(backbone, X, y, tmp_path):
+    modalities = {"xray": ImageEncoder(backbone=backbone)}
+    model = classifier(checkpoint_dir=tmp_path, modalities=modalities, warm_start=True).fit(X, y)
     files = sorted(tmp_path.iterdir())
     again = clone(model).fit(X, y)
     assert sorted(tmp_path.iterdir()) == files  # found again
@@ -199,6 +201,11 @@ def test_a_killed_fit_goes_on(X, y, tmp_path):
     other = X.assign(xray=X["xray"].iloc[::-1].to_numpy())
     clone(model).fit(other, y)
     assert len([*tmp_path.iterdir()]) > len(files)  # other images, another run
+    model.fit(X, y)  # goes on: the modalities are the same
+    pretraining = encoder(checkpoint_dir=tmp_path / "encoder", modalities=modalities)
+    for _ in range(2):
+        clone(pretraining).fit(X)
+    assert len([*(tmp_path / "encoder").iterdir()]) == 1
 
 
 def test_regression(X):
