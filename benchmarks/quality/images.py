@@ -150,7 +150,9 @@ def one_fit(folder: Path, n: int, with_images: bool, n_events: int) -> None:
     rng = np.random.default_rng(0)
     rising = rng.random(n) < 0.5
     X = stays(rising, rng, n_events)
-    settings = {**SETTINGS, "max_epochs": 1, "min_steps": 0, "random_state": 0}
+    # From 10,000 rows on some would be held out, in batches that are larger than those of training.
+    settings = {"max_epochs": 1, "min_steps": 0, "early_stopping": False, "random_state": 0}
+    settings |= SETTINGS
     if with_images:
         X["film"] = [str(folder / f"{k}.png") for k in range(n)]
         settings["modalities"] = {"film": ImageEncoder()}
