@@ -390,6 +390,12 @@ def test_paths_are_as_good_as_arrays(fitted, files, X):
     assert other.predict(files).shape == (60,)
 
 
+def test_images_of_pillow_are_as_good_as_arrays(concat, X):
+    cells = [None if image is None else Image.fromarray(image) for image in X["xray"]]
+    pillow = X.assign(xray=pd.Series(cells, index=X.index, dtype=object))
+    np.testing.assert_array_equal(concat.predict_proba(pillow), concat.predict_proba(X))
+
+
 def test_where_files_lie_does_not_matter(files, X, y):
     one, other = classifier().fit(files, y), classifier().fit(X, y)
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), atol=1e-9)
