@@ -25,8 +25,9 @@ def configuration_of(name: str) -> str:
     DataError
         There is no such model, neither in a folder nor on the hub.
     """
+    transformers = _transformers()
     try:
-        config = _transformers().AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise DataError(
             f"Expected the name of a Hugging Face model, or the folder of one. Got {name!r}: "
@@ -44,10 +45,10 @@ def network_of(configuration: str) -> nn.Module:
     DataError
         Nothing that transformers has a model of.
     """
-    settings = json.loads(configuration)
+    settings, transformers = json.loads(configuration), _transformers()
     try:
-        config = _transformers().AutoConfig.for_model(**settings)
-        return _transformers().AutoModel.from_config(config).float()
+        config = transformers.AutoConfig.for_model(**settings)
+        return transformers.AutoModel.from_config(config).float()
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             "Expected the configuration of a vision model that transformers knows. Got one of "
