@@ -72,6 +72,11 @@ def test_events_and_tokens_do_without_torch():
     assert not loaded & {"torch", "skorch", "pyarrow", "polars", "matplotlib"}
 
 
+def test_modalities_are_named_without_torch():
+    loaded = modules_after("from tawt_sklearn import ImageEncoder, Modality; ImageEncoder()")
+    assert not loaded & {"torch", "skorch", "PIL", "transformers"}
+
+
 def test_all_public_names_exist():
     import tawt_sklearn
 

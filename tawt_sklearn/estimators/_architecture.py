@@ -30,6 +30,18 @@ def architecture(estimator: Any, preparation: Preparation | PanelPreparation) ->
     }
 
 
+def beside(estimator: Any, preparation: Preparation | PanelPreparation) -> dict[str, Any]:
+    """Keywords of what stands beside the backbone; none where there is nothing."""
+    modalities = getattr(preparation, "modalities", None)
+    if not modalities:
+        return {}
+    return {
+        "modalities": modalities,
+        "fusion": estimator.fusion,
+        "modality_dropout": float(estimator.modality_dropout),
+    }
+
+
 def _attention_window(estimator: Any) -> int | None:
     window = estimator.attention_window
     return None if window is None else int(window)

@@ -16,12 +16,13 @@ from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._architecture import architecture
+from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
 from tawt_sklearn.estimators._export import Answer, Exportable, supervised_answer
 from tawt_sklearn.estimators._input import (
     Rows,
     distinct_rows,
+    modalities_of,
     prepare,
     read_labels,
     read_rows,
@@ -29,6 +30,8 @@ from tawt_sklearn.estimators._input import (
     require_data,
     take_rows,
 )
+from tawt_sklearn.estimators._modalities import NestedModalities
+from tawt_sklearn.estimators._modality_weights import remember_weights, weights_of_rows
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._per_step import (
     is_per_step,
@@ -97,7 +100,7 @@ class Ready:
 
 
 class TimeAwareEstimator(
-    SharesPretrained, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
+    SharesPretrained, NestedModalities, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
 ):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
@@ -246,6 +249,7 @@ class TimeAwareEstimator(
                 watchers=watchers,
             )
             self.__dict__.update(self._state(ready, device, nets, going_on))
+            remember_weights(self, nets, ready.data)
             self._after_training(ready, held_out, plan)
             if watchers:
                 tasks.call_on_fit_task_end(
@@ -259,6 +263,11 @@ class TimeAwareEstimator(
             check_settings(self)
             device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
+            if self.modalities is not None and self.modality_training == "staged":
+                raise ValueError(
+                    'Expected modality_training="joint" in partial_fit. Got "staged", which '
+                    "trains on all rows first: call fit with all of them."
+                )
             if self.fine_tune == "head":
                 raise ValueError(
                     'Expected fine_tune="full" or "gradual" in partial_fit. Got "head", which '
@@ -279,6 +288,7 @@ class TimeAwareEstimator(
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)
             self.__dict__.update(self._state(ready, device, nets, going_on))
+            remember_weights(self, nets, ready.data)
         return self
 
     def _make_ready(
@@ -339,7 +349,7 @@ class TimeAwareEstimator(
             labels = target.check(labels)
         else:
             labels = self._check_step_labels(labels) if per_step else self._check_labels(labels)
-        rows, weights = distinct_rows(frame, labels, weights)
+        rows, weights = distinct_rows(frame, labels, weights, modalities_of(self, known))
         frame, labels = take_rows(frame, rows), labels[rows]
         weights = weights / weights.max()  # so that no sum of them overflows
         if per_step:
@@ -434,6 +444,7 @@ class TimeAwareEstimator(
         }
         if ready.pretrained is None:
             model["backbone"] = architecture(self, ready.preparation)
+            model |= beside(self, ready.preparation)
         else:
             model |= ready.pretrained.model(self.dropout)
             if isinstance(ready.target, NumericTarget):
@@ -454,6 +465,7 @@ class TimeAwareEstimator(
             title=type(self).__name__ if self.verbose else None,
             pretrained=ready.pretrained,
             head_only=head_only,
+            staged=self.modalities is not None and self.modality_training == "staged",
         )
 
     def _hidden(self, asked: float | str, usual: float, ready: Ready) -> float:
@@ -501,7 +513,11 @@ class TimeAwareEstimator(
             )
         before, now = self.nets_[0].module.keywords["backbone"], plan.model["backbone"]
         shapes = now.keys() - {"dropout"}
-        if changed := sorted(name for name in shapes if now[name] != before.get(name)):
+        changed = sorted(name for name in shapes if now[name] != before.get(name))
+        fusion = plan.model.get("fusion")
+        if fusion != self.nets_[0].module.keywords.get("fusion"):
+            changed.append("fusion")
+        if changed:
             raise ValueError(
                 "Expected the architecture of the last fit to go on with its networks. Got other "
                 f"values of {', '.join(changed)}. Set warm_start=False to start anew."
@@ -523,6 +539,28 @@ class TimeAwareEstimator(
         }
 
     # ---- prediction --------------------------------------------------------------------------
+
+    def modality_weights(self, X: Any) -> pd.DataFrame:
+        """What the events and each modality weigh in the answer for each row.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+
+        Returns
+        -------
+        DataFrame of n rows
+            Columns ``"events"`` and the names of ``modalities``; the weights of a row, means over
+            members and coordinates of the gate, sum to one.
+
+        Raises
+        ------
+        ValueError
+            There is no gate: ``fusion`` is not ``"gated"``.
+        """
+        check_is_fitted(self)
+        frame, _ = read_rows(self, X, self.preparation_)
+        return weights_of_rows(self.nets_, self.preparation_.dataset(frame), self, frame)
 
     def _answers(self, X: Any) -> tuple[NDArray[np.float64], Rows]:
         """What the members say together (n, K), and what ``X`` was.

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
+from tawt_sklearn.estimators._staged import after_own_stage, with_own_weights
 from tawt_sklearn.exceptions import DataError, TrainingWarning
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
@@ -56,6 +58,8 @@ class Ensemble:
         Where members start, with a linear model on its embeddings as the head.
     head_only : bool
         Whether that is all.
+    staged : bool
+        Whether the network of each modality learns alone first.
     """
 
     model: dict[str, Any]
@@ -69,6 +73,7 @@ class Ensemble:
     title: str | None = None
     pretrained: Pretrained | Continued | None = None
     head_only: bool = False
+    staged: bool = False
 
     def train(
         self,
@@ -186,6 +191,13 @@ class Ensemble:
                     beginning = self.pretrained.beginning_of_steps(make_module().state_dict())
             else:
                 beginning = self.pretrained.beginning(data, self.target, seed)
+        if beginning is None and self.staged:
+            beginning = after_own_stage(
+                make_module, self.model, self.target, data, held_out, recipe, seed, self.device
+            )
+        elif beginning is None:
+            modalities = self.model.get("modalities")
+            beginning = with_own_weights(make_module, modalities, seed, self.device)
         if self.head_only and beginning is not None:
             with isolated_torch(seed, self.device, n_threads=1):
                 return untrained(
@@ -201,7 +213,8 @@ class Ensemble:
         if self.checkpoint_dir is not None:
             start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
             share = beginning and beginning.share
-            settings = [replace(recipe, callbacks=()), self.model, self.target, seed, start, share]
+            model = named_by_content(self.model)
+            settings = [replace(recipe, callbacks=()), model, self.target, seed, start, share]
             settings += [str(self.device), *joined(self.device).as_setting]
             name = fingerprint(settings, data, held_out)
             checkpoint = self.checkpoint_dir / f"{name}.tawt"

@@ -157,6 +157,7 @@ class Exportable(Savable):
         (3, 2)
         """
         check_is_fitted(self)
+        refuse_beside(self.preparation_)
         chosen = format_of(path, format)
         require_packages(chosen)
         if self._writes():
@@ -178,10 +179,11 @@ class Exportable(Savable):
             (B, C, T) and ``time`` (B, 1, T), with the last step of each case in the last place.
         """
         check_is_fitted(self)
+        refuse_beside(self.preparation_)
         frame, _ = read_rows(self, X, self.preparation_)
         data = self.preparation_.dataset(frame)
         batch = data.batch(np.arange(len(data)))
-        return {field.name: getattr(batch, field.name).numpy() for field in fields(batch)}
+        return {name: tensor.numpy() for name, tensor in _fields(batch).items()}
 
     def _graph(self) -> Graph:
         answer, name, shape, meaning = self._answer()
@@ -201,6 +203,20 @@ class Exportable(Savable):
         if (classes := getattr(self, "classes_", None)) is not None:
             metadata["classes"] = [_plain(one) for one in np.asarray(classes).tolist()]
         return Graph(module, inputs, axes, name, metadata)
+
+
+def refuse_beside(preparation: Preparation | PanelPreparation) -> None:
+    """Refuse networks of more than events, whose inputs no file describes.
+
+    Raises
+    ------
+    ValueError
+    """
+    if modalities := getattr(preparation, "modalities", None):
+        raise ValueError(
+            "Expected an estimator of event histories alone, or of panels. Got one with the "
+            f"modalities {sorted(modalities)}, which are not exported. Use save and load."
+        )
 
 
 # ---- networks ----------------------------------------------------------------------------------
@@ -282,7 +298,9 @@ def example_of(
 
 
 def _fields(batch: EventBatch | PanelBatch) -> dict[str, Tensor]:
-    return {field.name: getattr(batch, field.name) for field in fields(batch)}
+    """All tensors of a batch, by name; what stands beside events is refused before."""
+    names = [field.name for field in fields(batch) if field.name != "beside"]
+    return {name: getattr(batch, name) for name in names}
 
 
 # ---- what a server has to know -----------------------------------------------------------------

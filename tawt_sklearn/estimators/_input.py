@@ -13,6 +13,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from tawt_sklearn.estimators._architecture import learn_waves
+from tawt_sklearn.estimators._modalities import (
+    modality_columns,
+    refuse_modalities,
+    require_times_fit,
+    with_digests,
+)
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation, refuse_fractions
 from tawt_sklearn.estimators._preparation import Form, Preparation
 from tawt_sklearn.events._dask_methods import refuse_dask
@@ -43,14 +49,46 @@ def read_rows(
         ``X`` is nothing the estimators take, or not like the rows seen in fit.
     """
     refuse_dask(X, estimator)
+    modalities = modalities_of(estimator, preparation)
+    if modalities and isinstance(X, pd.DataFrame):
+        return _read_beside(estimator, X, preparation, modalities)
     if is_numbers(X):
+        refuse_modalities(modalities, "numbers")
         _refuse_ragged(X)
         return _read_array(estimator, X, preparation)
     if channels_of(X) is not None:
+        refuse_modalities(modalities, "a list of series")
         return _read_series(estimator, X, preparation)
     _refuse_ragged(X)
     name = "events" if preparation is None else getattr(preparation, "events_name", "events")
-    frame = as_events(X, name=name)
+    return _checked_frame(estimator, as_events(X, name=name), preparation)
+
+
+def modalities_of(estimator: Any, preparation: Any) -> Any:
+    """What stands beside the events of ``X``: as it was in fit, or as parameters say."""
+    if preparation is not None:
+        return getattr(preparation, "modalities", None)
+    return getattr(estimator, "modalities", None)
+
+
+def _read_beside(
+    estimator: BaseEstimator, X: pd.DataFrame, preparation: Any, modalities: Any
+) -> tuple[pd.DataFrame, Form]:
+    """A frame with columns beside the events, which need not look like anything else."""
+    _refuse_repeated_names(X)
+    beside = modality_columns(X, modalities)
+    assert beside is not None
+    frame = as_events(X.drop(columns=beside.columns))
+    require_times_fit(beside, getattr(estimator, "patching", "dual"))
+    frame = pd.concat([frame, beside], axis=1)[list(X.columns)]
+    return _checked_frame(estimator, frame, preparation)
+
+
+def _checked_frame(
+    estimator: BaseEstimator, frame: pd.DataFrame, preparation: Any
+) -> tuple[pd.DataFrame, Form]:
+    """A frame of histories, if it is like that of fit."""
+    modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
     _refuse_repeated_names(frame)
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
@@ -274,7 +312,7 @@ def check_index(y: Any, X: Any, what: str) -> None:
 
 
 def distinct_rows(
-    rows: Rows, labels: NDArray, weights: NDArray[np.float64]
+    rows: Rows, labels: NDArray, weights: NDArray[np.float64], modalities: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows to learn from, each different from the others, and their weights.
 
@@ -286,6 +324,8 @@ def distinct_rows(
     Parameters
     ----------
     labels : (n,) or (n, K) array
+    modalities : mapping, optional
+        What columns hold that pandas does not compare.
 
     Returns
     -------
@@ -296,6 +336,7 @@ def distinct_rows(
     if isinstance(rows, Panel):
         hashes = mix_hashes(rows.hashes(), label_hashes(labels))
     else:
+        rows = with_digests(rows, modalities)
         columns = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
         parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, columns)]
         hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
@@ -308,6 +349,7 @@ def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any
     preparation: Preparation | PanelPreparation
     data: RowDataset
     if isinstance(rows, Panel):
+        refuse_modalities(estimator.modalities, "a panel")
         if estimator.patching == "event":
             raise ValueError(
                 'Expected patching="dual", "time" or "feature" with panels, whose steps are '
@@ -318,7 +360,9 @@ def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any
         )
     else:
         _refuse_of_panels(estimator)
-        preparation, data = Preparation.fit(rows, sequencer, estimator.n_windows, form)
+        preparation, data = Preparation.fit(
+            rows, sequencer, estimator.n_windows, form, estimator.modalities
+        )
     return replace(preparation, waves=learn_waves(estimator, data)), data
 
 

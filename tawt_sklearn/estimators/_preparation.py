@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from tawt_sklearn.estimators._modalities import (
+    fitted_modalities,
+    item_columns,
+    modality_columns,
+    same_modalities,
+)
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.coerce import find_events
 from tawt_sklearn.exceptions import DataError
@@ -61,6 +67,8 @@ class Preparation:
         (n, n_channels, n_timepoints).
     waves : Waves, optional
         Frequencies and phases of a TimeEmbedder, which the time encoding starts from.
+    modalities : dict, optional
+        Fitted, by the columns that they read.
     """
 
     events_name: Hashable
@@ -71,6 +79,7 @@ class Preparation:
     n_windows: int
     form: Form
     waves: Waves | None = None
+    modalities: dict[str, Any] | None = None
 
     @classmethod
     def fit(
@@ -79,8 +88,14 @@ class Preparation:
         sequencer: TripletSequencer | None,
         n_windows: int,
         form: Form,
+        modalities: Mapping[str, Any] | None = None,
     ) -> tuple[Preparation, EventDataset]:
         """Learn vocabulary, scaling, static columns and windows; return the data set, too."""
+        beside = modality_columns(frame, modalities)
+        fitted = None
+        if modalities and beside is not None:
+            fitted = fitted_modalities(beside, modalities)
+            frame = frame.drop(columns=beside.columns)
         name = find_events(frame)
         if _vocabulary(frame, name) is None:
             sequencer = TripletSequencer() if sequencer is None else clone(sequencer)
@@ -93,8 +108,10 @@ class Preparation:
         vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
         grid = TimeGrid.fit(events, n_windows)
-        preparation = cls(name, sequencer, vocabulary, statics, grid, n_windows, form)
-        return preparation, preparation._dataset(tokens)
+        preparation = cls(
+            name, sequencer, vocabulary, statics, grid, n_windows, form, modalities=fitted
+        )
+        return preparation, preparation._dataset(tokens, beside)
 
     def check_settings(self, estimator: Any, sequencer: TripletSequencer | None) -> None:
         """Refuse parameters that a fit which goes on from this one would not heed.
@@ -102,7 +119,7 @@ class Preparation:
         Raises
         ------
         ValueError
-            Another sequencer, or another number of windows.
+            Another sequencer, another number of windows, or other modalities.
         """
         wanted = TripletSequencer() if sequencer is None else sequencer
         changed = []
@@ -111,6 +128,8 @@ class Preparation:
         if self.sequencer is not None:
             if joblib.hash(wanted.get_params()) != joblib.hash(self.sequencer.get_params()):
                 changed.append("sequencer")
+        if not same_modalities(self.modalities, estimator.modalities):
+            changed.append("modalities")
         if changed:
             raise ValueError(
                 f"Expected {' and '.join(changed)} of the last fit to go on with what it learned. "
@@ -140,6 +159,9 @@ class Preparation:
 
     def dataset(self, frame: Any) -> EventDataset:
         """The data set of further rows, a DataFrame."""
+        beside = modality_columns(frame, self.modalities)
+        if beside is not None:
+            frame = frame.drop(columns=beside.columns)
         name = find_events(frame)
         if name != self.events_name:
             raise DataError(
@@ -160,16 +182,19 @@ class Preparation:
                 "another vocabulary: transform them with the same fitted TripletSequencer."
             )
         _refuse_missing(frame, name)
-        return self._dataset(frame)
+        return self._dataset(frame, beside)
 
     def knows(self, vocabulary: Vocabulary) -> bool:
         """Whether tokens of that vocabulary mean here what they mean there."""
         return vocabulary == self.vocabulary or self.vocabulary.extends(vocabulary)
 
-    def _dataset(self, tokens: pd.DataFrame) -> EventDataset:
+    def _dataset(self, tokens: pd.DataFrame, beside: pd.DataFrame | None) -> EventDataset:
         numeric, category = self.statics.transform(tokens.drop(columns=self.events_name))
         events: EventsArray = tokens[self.events_name].array
-        return EventDataset(events, numeric, category, origin=self.grid.origin)
+        items = None
+        if beside is not None and self.modalities is not None:
+            items = item_columns(beside, self.modalities, events, self.grid.origin)
+        return EventDataset(events, numeric, category, origin=self.grid.origin, beside=items)
 
 
 def _vocabulary(frame: pd.DataFrame, name: Hashable) -> str | None:

@@ -17,6 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
+from tawt_sklearn.estimators._modalities import same_modalities
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators.encoder import TimeAwareEncoder
@@ -40,6 +41,9 @@ SHAPES = (
 )
 """Parameters that an encoder has decided."""
 
+
+BESIDE = ("modalities", "fusion", "modality_dropout")
+"""Keywords of a network with modalities."""
 
 FEW_LABELS = 400
 """With as many, a fine-tuned classifier is half what fine-tuning has started from.
@@ -81,6 +85,8 @@ class Pretrained:
                 weights[name] = tensor
             elif part == "pooling":
                 weights[f"readout.{rest}"] = tensor
+            elif part == "beside":
+                weights[name] = tensor
             elif part == "coordinates":
                 weights[f"head.{name}"] = tensor
         return Beginning(weights, share=few / (few + len(data)))
@@ -160,6 +166,7 @@ def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
         "pooling": built["pooling"],
         "d_embedding": built["d_embedding"],
         "scaling": built["scaling"],
+        **{name: built[name] for name in BESIDE if name in built},
     }
 
 
@@ -254,6 +261,7 @@ def check_shape(estimator: Any, pretrained: Pretrained) -> None:
     }
     if isinstance(pretrained.preparation, PanelPreparation):
         pretrained.preparation.check_panel_settings(estimator)
+    _check_beside(estimator, pretrained)
     defaults = type(estimator)().get_params()
     asked = {name: getattr(estimator, name) for name in SHAPES}
     for name in SHAPES:
@@ -266,4 +274,30 @@ def check_shape(estimator: Any, pretrained: Pretrained) -> None:
         raise ValueError(
             "Expected no sequencer beside pretrained: the encoder brings its own. Got "
             f"sequencer={estimator.sequencer!r}."
+        )
+
+
+def _check_beside(estimator: Any, pretrained: Pretrained) -> None:
+    """Refuse other modalities than those of the encoder.
+
+    Raises
+    ------
+    ValueError
+    """
+    own = getattr(pretrained.preparation, "modalities", None) or {}
+    if estimator.modalities is not None and not same_modalities(own, estimator.modalities):
+        raise ValueError(
+            f"Expected the modalities of the pretrained encoder, {sorted(own)}, or None. Got "
+            f"{sorted(estimator.modalities)}. Leave them out, or pretrain another encoder."
+        )
+    fusion = pretrained.net.module.keywords.get("fusion", "concat")
+    if estimator.fusion not in ("concat", fusion):
+        raise ValueError(
+            f"Expected fusion={fusion!r}, as the encoder was pretrained, or the default. Got "
+            f"{estimator.fusion!r}."
+        )
+    if estimator.modality_training != "joint":
+        raise ValueError(
+            'Expected modality_training="joint" with pretrained: the encoder has trained its '
+            f"modalities. Got {estimator.modality_training!r}."
         )

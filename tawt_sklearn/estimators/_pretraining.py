@@ -14,7 +14,9 @@ from joblib import cpu_count
 from sklearn.utils import check_random_state
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
+from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._settings import checkpoint_folder
+from tawt_sklearn.estimators._staged import with_own_weights
 from tawt_sklearn.objectives.pretraining import Pretrainer
 from tawt_sklearn.training.checkpoint import fingerprint
 from tawt_sklearn.training.dataset import RowDataset
@@ -87,17 +89,22 @@ def pretrain(
         random = np.random.RandomState([int(encoder.random_state), turn])
     seed = processes.told(int(random.randint(2**31 - 1)), "the seed")
     folder = checkpoint_folder(encoder.checkpoint_dir)
-    checkpoint = None
     n_threads = threads(encoder.n_jobs)  # how sums are split is part of the result
+    make_module = partial(Pretrainer, **model)
+    if beginning is None:
+        modalities = model.get("modalities")
+        beginning = with_own_weights(make_module, modalities, seed, device, n_threads)
+    checkpoint = None
     if folder is not None and not recipe.incremental:
         start = beginning and {name: w.numpy() for name, w in beginning.weights.items()}
-        settings = [replace(recipe, callbacks=()), model, seed, start, str(device), n_threads]
+        named = named_by_content(model)
+        settings = [replace(recipe, callbacks=()), named, seed, start, str(device), n_threads]
         settings += processes.as_setting
         checkpoint = folder / f"{fingerprint(settings, data, held_out)}.tawt"
     some = np.random.RandomState(seed).permutation(len(data))
     with isolated_torch(seed, device, n_threads=n_threads):
         net = train(
-            partial(Pretrainer, **model),
+            make_module,
             None,
             data,
             held_out,

@@ -13,6 +13,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import Callback
 
+from tawt_sklearn.estimators._modalities import MODALITY_FUSIONS, check_modalities
 from tawt_sklearn.tokens.embedder import TimeEmbedder
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.precision import PRECISIONS
@@ -34,6 +35,10 @@ CONSTRAINTS: dict[str, Any] = {
     "code_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "window_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "sequencer": [TripletSequencer, None],
+    "modalities": "no_validation",  # check_modalities() says what is wrong with it
+    "fusion": [StrOptions(MODALITY_FUSIONS)],
+    "modality_dropout": [Interval(Real, 0, 1, closed="left")],
+    "modality_training": [StrOptions({"joint", "staged"})],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
     "fine_tune": [StrOptions({"full", "head", "gradual"})],
     "encoder_learning_rate": [Interval(Real, 0, None, closed="left"), None],
@@ -110,6 +115,7 @@ def check_settings(estimator: Any) -> None:
                 'Expected attention_window=None unless patching="event": patches attend to all '
                 f"patches. Got {estimator.attention_window} with patching={estimator.patching!r}."
             )
+    check_modalities(estimator)
     embedder = estimator.time_encoding
     if isinstance(embedder, TimeEmbedder):
         embedder._validate_params()  # which the check of our own parameters switches off

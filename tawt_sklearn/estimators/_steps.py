@@ -61,7 +61,7 @@ Steps = tuple[NDArray[np.int64], NDArray | None, NDArray[np.float32]]
 
 
 def _windows(module: Pretrainer, batch: EventBatch) -> Steps:
-    temporal = module.backbone(batch).temporal
+    temporal = module.encode(batch)[0].temporal
     assert temporal is not None and temporal.timed is not None and temporal.time is not None
     present = temporal.timed
     tokens, time = temporal.tokens[present], temporal.time[present]
@@ -73,7 +73,7 @@ def _events(module: Pretrainer, batch: EventBatch) -> Steps:
 
     Where events are the tokens it is its own.
     """
-    encoded = module.backbone(batch)
+    encoded = module.encode(batch)[0]
     count = torch.bincount(batch.row, minlength=len(batch)).cpu().numpy()
     if encoded.event is not None:
         return count, None, encoded.event.float().cpu().numpy()

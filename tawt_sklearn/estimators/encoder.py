@@ -22,9 +22,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from tawt_sklearn.estimators import _growth, _panel_steps, _steps
-from tawt_sklearn.estimators._architecture import architecture
+from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._export import Answer, Exportable, encoder_answer
 from tawt_sklearn.estimators._input import Rows, prepare, read_rows, require_data
+from tawt_sklearn.estimators._modalities import NestedModalities
+from tawt_sklearn.estimators._modality_weights import (
+    names,
+    remember_weights,
+    weights_of_rows,
+)
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
@@ -47,7 +53,12 @@ from tawt_sklearn.training.trainer import Beginning
 
 @lazy_on_dask("reconstruct", "transform", "transform_steps")
 class TimeAwareEncoder(
-    Exportable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedOnce, BaseEstimator
+    NestedModalities,
+    Exportable,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    SavedOnce,
+    BaseEstimator,
 ):
     """Self-supervised pretraining in ``fit``, embeddings of histories or panels in ``transform``.
 
@@ -66,6 +77,8 @@ class TimeAwareEncoder(
           (:class:`~tawt_sklearn.objectives.Contrastive`);
         - ``"forecast"``: what the next stretch of time brings
           (:class:`~tawt_sklearn.objectives.Forecast`);
+        - ``"cross_modal"``: what stands beside a history is closest to it
+          (:class:`~tawt_sklearn.objectives.CrossModal`); needs ``modalities``;
         - a mixture, such as ``{"masked": 1.0, "contrastive": 0.1}``.
     pooling : {"codewise", "cls", "mean", "max", "attention", "codes"}, default="codewise"
         From the tokens of a row to its embedding.
@@ -97,6 +110,19 @@ class TimeAwareEncoder(
         How raw histories are tokenised; None is ``TripletSequencer(value_scaling="quantile")``:
         with scaling by rank a linear model on the embeddings does better.  Not used when the
         histories come tokenised.
+    modalities : dict, default=None
+        What further columns of ``X`` hold, such as ``{"xray": ImageEncoder()}``: images, or any
+        :class:`~tawt_sklearn.Modality`.  See ``docs/modalities.md``.
+    fusion : {"concat", "attention", "gated"}, default="concat"
+        How they come together with the events: embeddings side by side; patches of the events
+        look at the tokens of the modalities; a mean of the embeddings whose weights depend on all
+        of them.
+    modality_dropout : float, default=0.2
+        Share of rows from which a modality is hidden in a training step, so that rows without it
+        are served well.
+    output : {"fused", "each"}, default="fused"
+        With modalities: whether ``transform`` gives the fused embedding, or before it those of
+        the events alone and of each modality, too.  May be set after ``fit``.
     max_epochs : int, default=20
     min_steps : int, default=300
         Train for more epochs than ``max_epochs`` where these would be fewer steps.
@@ -153,6 +179,9 @@ class TimeAwareEncoder(
         The trained network.
     preparation_ : Preparation
         Fitted sequencer, vocabulary and static columns.
+    modality_weights_ : pandas.Series
+        With ``fusion="gated"``: what the events and each modality weigh, the mean over (up to
+        1,024) training rows.
     history_ : pandas.DataFrame
         One row for each epoch: ``train_loss``, its parts (``train_<objective>_<part>``, the same
         with ``valid_`` where there were validation data), and ``effective_rank``, ``alignment``
@@ -196,6 +225,9 @@ class TimeAwareEncoder(
                 "max_feature_patches",
                 "attention_window",
                 "sequencer",
+                "modalities",
+                "fusion",
+                "modality_dropout",
                 "max_epochs",
                 "min_steps",
                 "batch_size",
@@ -221,6 +253,7 @@ class TimeAwareEncoder(
         "pooling": [StrOptions(set(POOLINGS))],
         "d_embedding": [Interval(Integral, 1, None, closed="left")],
         "scaling": [StrOptions(set(SCALINGS))],
+        "output": [StrOptions({"fused", "each"})],
     }
     _unsavable_params = ("callbacks", "net_params")
     _local_params = ("checkpoint_dir",)
@@ -251,6 +284,10 @@ class TimeAwareEncoder(
         max_feature_patches: int = 128,
         attention_window: int | None = None,
         sequencer: TripletSequencer | None = None,
+        modalities: Mapping[str, Any] | None = None,
+        fusion: str = "concat",
+        modality_dropout: float = 0.2,
+        output: str = "fused",
         max_epochs: int = 20,
         min_steps: int = 300,
         batch_size: int = 64,
@@ -287,6 +324,10 @@ class TimeAwareEncoder(
         self.max_feature_patches = max_feature_patches
         self.attention_window = attention_window
         self.sequencer = sequencer
+        self.modalities = modalities
+        self.fusion = fusion
+        self.modality_dropout = modality_dropout
+        self.output = output
         self.max_epochs = max_epochs
         self.min_steps = min_steps
         self.batch_size = batch_size
@@ -354,6 +395,7 @@ class TimeAwareEncoder(
             model = self._model(preparation, objectives)
             net = pretrain(self, model, data, held_out, device, recipe_of(self))
             self._remember(net, preparation, device)
+            remember_weights(self, [net], data)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -381,6 +423,7 @@ class TimeAwareEncoder(
                 model = self._model(preparation, objectives)
                 net = pretrain(self, model, data, None, device, recipe)
                 self._remember(net, preparation, device)
+                remember_weights(self, [net], data)
                 return self
             preparation = self.preparation_
             preparation.check_settings(self, self._sequencer())
@@ -392,6 +435,7 @@ class TimeAwareEncoder(
             turn = self.n_iter_ + 1
             net = pretrain(self, model, data, None, device, recipe, beginning, turn)
             self._remember(net, preparation, device, self.history_)
+            remember_weights(self, [net], data)
         return self
 
     def _checked(self) -> tuple[tuple[Any, ...], torch.device]:
@@ -402,7 +446,31 @@ class TimeAwareEncoder(
                 f'Expected patching="dual" or "feature" with pooling={self.pooling!r}, which is '
                 'made of the tokens of codes. Got patching="time".'
             )
-        return mixture(self.objective), resolve_device(self.device)
+        objectives = mixture(self.objective)
+        self._check_beside(objectives)
+        return objectives, resolve_device(self.device)
+
+    def _check_beside(self, objectives: tuple[Any, ...]) -> None:
+        """What objectives, pooling and modalities ask of each other."""
+        apart = [one.name for one, _ in objectives if getattr(one, "apart", False)]
+        if self.modalities is None:
+            if apart:
+                raise ValueError(
+                    f"Expected modalities for the objective {apart[0]!r}, which compares them "
+                    'with histories. Got modalities=None. Pass {"column": ImageEncoder()}.'
+                )
+            return
+        if self.pooling == "codes":
+            raise ValueError(
+                'Expected another pooling than "codes" with modalities, which are fused with a '
+                'narrow embedding. Got pooling="codes".'
+            )
+        if len(apart) == len(objectives) and self.fusion != "concat":
+            raise ValueError(
+                f'Expected fusion="concat" with objective={apart[0]!r} alone: it trains each '
+                f"embedding, and not their fusion. Got fusion={self.fusion!r}. Or add "
+                'objective="masked".'
+            )
 
     def _read(self, X: Any) -> tuple[Preparation | PanelPreparation, RowDataset]:
         """Learn everything that comes before the network."""
@@ -427,6 +495,7 @@ class TimeAwareEncoder(
             "scaling": self.scaling,
             "category_offsets": preparation.category_offsets,
             "backbone": architecture(self, preparation),
+            **beside(self, preparation),
         }
 
     def _known_model(self, objectives: tuple[Any, ...]) -> dict[str, Any]:
@@ -436,8 +505,8 @@ class TimeAwareEncoder(
         grown = before["backbone"].get("n_fixed_codes")
         if grown is not None:
             now["backbone"]["n_fixed_codes"] = grown
-        ours = ("objectives", "pooling", "d_embedding", "scaling")
-        changed = [name for name in ours if now[name] != before[name]]
+        ours = ("objectives", "pooling", "d_embedding", "scaling", "fusion")
+        changed = [name for name in ours if now.get(name) != before.get(name)]
         shapes = now["backbone"].keys() - {"dropout"}
         changed += sorted(n for n in shapes if now["backbone"][n] != before["backbone"].get(n))
         if changed:
@@ -475,12 +544,34 @@ class TimeAwareEncoder(
         (n, d) float32 array, or a frame after ``set_output``
             ``d`` is ``d_embedding`` or ``d_model``, as ``pooling`` says.  Embeddings are scaled
             already, as ``scaling`` says.  A row's embedding does not depend on the rows that
-            come with it.
+            come with it.  With modalities they are fused ones; with ``output="each"`` those of
+            the events alone and of each modality, in columns of unit variance, stand before them.
         """
         data = self._dataset(X)  # before net_, which an encoder without a fit has not
-        embedded = self.net_.embeddings(data, rows_at_once(self))
+        embedded = self.net_.embeddings(data, rows_at_once(self), each_part=self._gives_each)
         _refuse_lost(embedded)
         return embedded
+
+    def modality_weights(self, X: Any) -> pd.DataFrame:
+        """What the events and each modality weigh in the embedding of each row.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+
+        Returns
+        -------
+        DataFrame of n rows
+            Columns ``"events"`` and the names of ``modalities``; the weights of a row, means over
+            the coordinates of the gate, sum to one.
+
+        Raises
+        ------
+        ValueError
+            There is no gate: ``fusion`` is not ``"gated"``.
+        """
+        frame, data = self._rows(X)
+        return weights_of_rows([self.net_], data, self, frame)
 
     def transform_steps(self, X: Any, per: Literal["window", "event"] = "window") -> Any:
         """Embeddings of the windows of time, or of every event, in an events column.
@@ -627,8 +718,31 @@ class TimeAwareEncoder(
     # ---- what scikit-learn asks for ------------------------------------------------------------
 
     @property
+    def _gives_each(self) -> bool:
+        """Whether embeddings of modalities are given by themselves, too."""
+        check_is_fitted(self)
+        return self.output == "each" and len(self.net_.module_.parts) > 0
+
+    @property
     def _n_features_out(self) -> int:
-        return self.net_.module_.pooling.d_out
+        return self.net_.module_.d_out
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns of an embedding.
+
+        ``timeawareencoder0``, ...; with ``output="each"`` ``events0``, ..., ``<modality>0``, ...
+        and ``fused0``, ....
+
+        Parameters
+        ----------
+        input_features : ignored
+        """
+        if not self._gives_each:
+            return super().get_feature_names_out(input_features)
+        module = self.net_.module_
+        widths = [*(len(part.center) for part in module.parts), module.d_out]
+        parts = zip([*names(self), "fused"], widths, strict=True)
+        return np.array([f"{name}{k}" for name, d in parts for k in range(d)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

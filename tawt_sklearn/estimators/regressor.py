@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -78,6 +79,19 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
+    modalities : dict, default=None
+        What further columns of ``X`` hold, such as ``{"xray": ImageEncoder()}``: images, or any
+        :class:`~tawt_sklearn.Modality`.  See ``docs/modalities.md``.
+    fusion : {"concat", "attention", "gated"}, default="concat"
+        How they come together with the events: embeddings side by side; patches of the events
+        look at the tokens of the modalities; a mean of the embeddings whose weights depend on all
+        of them.
+    modality_dropout : float, default=0.2
+        Share of rows from which a modality is hidden in a training step, so that rows without it
+        are served well.
+    modality_training : {"joint", "staged"}, default="joint"
+        Whether everything is trained together from the start, or each modality from the labels
+        alone first.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
         file with an encoder.  It brings its vocabulary, scaling and shape: leave parameters of
@@ -175,6 +189,9 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Fitted sequencer, vocabulary and static columns.
     target_ : Target
         What the labels are.
+    modality_weights_ : pandas.Series
+        With ``fusion="gated"``: what the events and each modality weigh, the mean over (up to
+        1,024) training rows.
     history_ : pandas.DataFrame
         One row for each member and epoch: losses, validation score, seconds.
     n_iter_ : int
@@ -225,6 +242,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         code_dropout: float = 0.0,
         window_dropout: float = 0.0,
         sequencer: TripletSequencer | None = None,
+        modalities: Mapping[str, Any] | None = None,
+        fusion: str = "concat",
+        modality_dropout: float = 0.2,
+        modality_training: str = "joint",
         pretrained: Any = None,
         fine_tune: str = "full",
         encoder_learning_rate: float | None = None,
@@ -271,6 +292,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.sequencer = sequencer
+        self.modalities = modalities
+        self.fusion = fusion
+        self.modality_dropout = modality_dropout
+        self.modality_training = modality_training
         self.pretrained = pretrained
         self.fine_tune = fine_tune
         self.encoder_learning_rate = encoder_learning_rate

@@ -222,7 +222,8 @@ class DualPatchBackbone(nn.Module):
             else:
                 block.feedforward.compile(dynamic=True)
 
-    def forward(self, batch: EventBatch | PanelBatch) -> Encoded:
+    def forward(self, batch: EventBatch | PanelBatch, beside: Sequence[Patches] = ()) -> Encoded:
+        """Patches of the events; tokens ``beside`` them take part, and are not given back."""
         cls = Patches(self.cls.expand(batch.n_rows, 1, -1))
         static = Patches(self.static(batch))
         if self.event_tokens is not None and isinstance(batch, EventBatch):
@@ -231,10 +232,11 @@ class DualPatchBackbone(nn.Module):
         temporal = self.temporal_patches(batch) if self.temporal_patches else None
         groups = [group for group in (cls, static, feature, temporal) if group is not None]
 
-        x, time, timed, padding = joined(groups)  # (B, P, D)
+        x, time, timed, padding = joined([*groups, *beside])  # (B, P, D)
         x = self.mixed(x, Padded(log_gap(time, timed, self.gap_scale), padding))
 
-        parts = x.split([group.tokens.shape[1] for group in groups], dim=1)
+        sizes = [group.tokens.shape[1] for group in groups]
+        parts = x[:, : sum(sizes)].split(sizes, dim=1) if beside else x.split(sizes, dim=1)
         mixed = {id(g): g._replace(tokens=part) for g, part in zip(groups, parts, strict=True)}
         return Encoded(
             mixed[id(cls)].tokens.squeeze(1),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tawt_sklearn.nn.backbone import DualPatchBackbone
+from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.beside import Beside, item_tokens
 from tawt_sklearn.nn.heads import LinearHead, PredictionHead, ShortWay
 from tawt_sklearn.nn.hiding import HideCodesAndWindows
 from tawt_sklearn.nn.panel import PanelBatch
@@ -44,6 +45,12 @@ class DualPatchPredictor(nn.Module):
         Of its embeddings.
     per_step : bool
         Whether there are scores for each step of a panel rather than for each row.
+    modalities : mapping of names to Modality, optional
+        Fitted; what stands beside the events.
+    fusion : str
+        How they come together with the events.
+    modality_dropout : float
+        Share of rows from which a modality is hidden in a training step.
     """
 
     def __init__(
@@ -58,6 +65,9 @@ class DualPatchPredictor(nn.Module):
         d_embedding: int = 64,
         scaling: str = "reliability",
         per_step: bool = False,
+        modalities: Mapping[str, Any] | None = None,
+        fusion: str = "concat",
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -74,14 +84,19 @@ class DualPatchPredictor(nn.Module):
             self.readout = Readout(*shape)
         else:
             self.readout = Pooling(pooling, *shape, d_embedding)
+        d_row = self.readout.d_out
+        self.beside: Beside | None = None
+        if modalities:
+            self.beside = Beside(modalities, fusion, modality_dropout, d_row, backbone)
+            d_row = self.beside.d_out
         if per_step:
             panel = backbone["panel"]
             self.steps = StepReadout(n_codes, panel, d_model, self.readout.d_out, shape[-1])
             self.head = PredictionHead(self.steps.d_out, 64, start, head_dropout)
         elif isinstance(self.readout, Pooling):
-            self.head = LinearHead(self.readout.coordinates(scaling), start, head_dropout)
+            self.head = LinearHead(self.readout.coordinates(scaling, d_row), start, head_dropout)
         else:
-            self.head = PredictionHead(self.readout.d_out, 64, start, head_dropout)
+            self.head = PredictionHead(d_row, 64, start, head_dropout)
         self.short_way: ShortWay | None = None
         channels = self.backbone.feature_patches
         if isinstance(channels, ChannelPatches) and not per_step and pooling is None:
@@ -89,12 +104,24 @@ class DualPatchPredictor(nn.Module):
             if 0 < d_levels <= WIDEST:
                 self.short_way = ShortWay(d_levels, len(prior))
 
+    def look(self, batch: EventBatch | PanelBatch) -> tuple[Encoded, Tensor]:
+        """Patches of the events, and what the head sees of each row (B, d_row)."""
+        if self.beside is not None and isinstance(batch, EventBatch):
+            return self.beside(batch, self.backbone, self.readout)
+        encoded = self.backbone(batch)
+        return encoded, self.readout(encoded)
+
+    def weigh(self, batch: EventBatch | PanelBatch) -> Tensor | None:
+        """What the events and each modality weigh in each row (B, M); None without a gate."""
+        if self.beside is None or not isinstance(batch, EventBatch):
+            return None
+        return self.beside.weights(batch, self.backbone, self.readout)
+
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
         if self.training:
             batch = self.hide(batch)
-        encoded = self.backbone(batch)
-        row = self.readout(encoded)
+        encoded, row = self.look(batch)
         if self.steps is not None and isinstance(batch, PanelBatch):
             return self.head(self.steps(batch, encoded, row))
         scores = self.head(row)
@@ -102,3 +129,38 @@ class DualPatchPredictor(nn.Module):
             assert encoded.unmixed.levels is not None
             scores = scores + self.short_way(encoded.unmixed.levels)
         return scores
+
+
+class ModalityPredictor(nn.Module):
+    """One modality alone: what its network learns from labels before it meets the events.
+
+    Parameters
+    ----------
+    prior : sequence of float
+        Scores to start from.
+    name : str
+    modality : Modality
+        Fitted.
+    head_dropout : float
+    backbone : dict
+        Keywords of the :class:`DualPatchBackbone` that it will stand beside.
+    """
+
+    def __init__(
+        self,
+        *,
+        prior: Sequence[float],
+        name: str,
+        modality: Any,
+        head_dropout: float,
+        backbone: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.tokens = item_tokens(modality, backbone, freeze=False)
+        start = torch.tensor(prior, dtype=torch.float32)
+        self.head = PredictionHead(backbone["d_model"], 64, start, head_dropout)
+
+    def forward(self, batch: EventBatch) -> Tensor:
+        """-> (B, n_outputs)."""
+        return self.head(self.tokens(batch.beside.get(self.name), len(batch)).pooled)

@@ -112,12 +112,13 @@ class Pooling(nn.Module):
         elif how == "codes":
             self.d_out = d_model * (n_places + (2 if patching in TWO_KINDS else 1))
 
-    def coordinates(self, scaling: str) -> Coordinates:
-        """Coordinates for these embeddings, one of :data:`SCALINGS`.
+    def coordinates(self, scaling: str, d: int | None = None) -> Coordinates:
+        """Coordinates for these embeddings, or what became of them (B, d); one of :data:`SCALINGS`.
 
         Of the flat tokens of codes only columns are scaled: they are too many for more.
         """
-        return Coordinates(self.d_out, turning=scaling == "reliability" and self.how != "codes")
+        turning = scaling == "reliability" and self.how != "codes"
+        return Coordinates(self.d_out if d is None else d, turning=turning)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """-> (B, d_out)."""

@@ -27,6 +27,8 @@ class Space(nn.Module):
         Length of a typical history, in the clock's unit.
     from_end : bool
         Whether windows are counted from the end of a row, as those of panels are.
+    beside : sequence of str
+        Modalities beside the events.
     """
 
     category_offsets: Tensor
@@ -39,8 +41,10 @@ class Space(nn.Module):
         window_edges: Sequence[float],
         horizon: float,
         from_end: bool = False,
+        beside: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.beside = tuple(beside)
         self.n_codes, self.horizon, self.from_end = n_codes, horizon, from_end
         self.n_windows = len(window_edges) + 1
         offsets = torch.as_tensor(category_offsets, dtype=torch.int64)

@@ -11,6 +11,7 @@ from typing import Any
 
 _PUBLIC = {
     "Contrastive": "contrastive",
+    "CrossModal": "cross_modal",
     "CropHistory": "augmentations",
     "DropCodes": "augmentations",
     "DropEvents": "augmentations",

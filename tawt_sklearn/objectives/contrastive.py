@@ -87,6 +87,9 @@ class Contrastive:
 class ContrastiveTask(nn.Module):
     """What :class:`Contrastive` trains: the projection of embeddings."""
 
+    only_compares = True
+    """One row says nothing."""
+
     def __init__(self, settings: Contrastive, space: Space, d_embedding: int) -> None:
         super().__init__()
         self.settings, self.space = settings, space

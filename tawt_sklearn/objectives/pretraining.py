@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.nn.beside import Beside
+from tawt_sklearn.nn.coordinates import Coordinates
 from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.pooling import Pooling
 from tawt_sklearn.nn.space import Space
-from tawt_sklearn.objectives.contrastive import Contrastive, ContrastiveTask
+from tawt_sklearn.objectives.contrastive import Contrastive
+from tawt_sklearn.objectives.cross_modal import CrossModal
 from tawt_sklearn.objectives.forecast import Forecast
 from tawt_sklearn.objectives.masked import MaskedReconstruction
 
@@ -39,13 +42,16 @@ class Objective(Protocol):
         """A module with ``forward(encode, batch) -> {part: loss}``.
 
         The losses are scalars, already multiplied with the objective's own weights: their sum is
-        what is minimised.  ``encode`` runs the network that is being trained.
+        what is minimised.  ``encode`` runs the network that is being trained; where the objective
+        has ``apart = True`` it gives the embedding of the events alone (B, d_embedding) and that of
+        each modality in ``space.beside`` (B, d_model), each with whether rows have it (B,).
         """
 
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "masked": MaskedReconstruction,
     "contrastive": Contrastive,
+    "cross_modal": CrossModal,
     "forecast": Forecast,
 }
 """Objectives that have a name."""
@@ -124,11 +130,19 @@ class Pretrainer(nn.Module):
         Of :class:`~tawt_sklearn.nn.space.Space`.
     backbone : dict
         Keywords of :class:`DualPatchBackbone`.
+    modalities : mapping of names to Modality, optional
+        Fitted; what stands beside the events.
+    fusion : str
+        How they come together with the events.
+    modality_dropout : float
+        Share of rows from which a modality is hidden in a training step.
 
     Attributes
     ----------
     coordinates : Coordinates
         In which embeddings are given; the objectives do not see them.
+    parts : list of Coordinates
+        The same for the embeddings of the events alone and of each modality.
     """
 
     def __init__(
@@ -140,6 +154,9 @@ class Pretrainer(nn.Module):
         scaling: str,
         category_offsets: Sequence[int],
         backbone: dict[str, Any],
+        modalities: Mapping[str, Any] | None = None,
+        fusion: str = "concat",
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.space = Space(
@@ -148,6 +165,7 @@ class Pretrainer(nn.Module):
             backbone["window_edges"],
             backbone["horizon"],
             from_end=backbone.get("panel") is not None,
+            beside=tuple(modalities or ()),
         )
         self.backbone = DualPatchBackbone(**backbone)
         d_model = backbone["d_model"]
@@ -156,16 +174,26 @@ class Pretrainer(nn.Module):
         self.pooling = Pooling(pooling, *shape, patching, d_embedding)
         if pooling == "codes":
             self.codewise = Pooling("codewise", *shape, patching, d_embedding)
+        self.beside: Beside | None = None
+        d_row = d_told = self.narrow.d_out  # of the events alone, and of what objectives see
+        self.d_out = self.pooling.d_out
+        if modalities:
+            self.beside = Beside(modalities, fusion, modality_dropout, d_row, backbone)
+            self.d_out = d_told = self.beside.d_out
+        self.apart = {one.name for one, _ in objectives if getattr(one, "apart", False)}
+        widths = {one.name: d_row if one.name in self.apart else d_told for one, _ in objectives}
         self.tasks = nn.ModuleDict(
-            {one.name: one.build(self.space, d_model, self.narrow.d_out) for one, _ in objectives}
+            {one.name: one.build(self.space, d_model, widths[one.name]) for one, _ in objectives}
         )
         self.weights = {one.name: weight for one, weight in objectives}
-        self.coordinates = self.pooling.coordinates(scaling)
+        self.coordinates = self.pooling.coordinates(scaling, self.d_out)
+        each = [d_row, *(d_model for _ in self.space.beside)] if modalities else []
+        self.parts = nn.ModuleList(Coordinates(d, turning=False) for d in each)
 
     @property
     def only_compares(self) -> bool:
         """Whether all objectives compare rows with each other, and one row says nothing."""
-        return all(isinstance(task, ContrastiveTask) for task in self.tasks.values())
+        return all(getattr(task, "only_compares", False) for task in self.tasks.values())
 
     @property
     def narrow(self) -> Pooling:
@@ -174,14 +202,22 @@ class Pretrainer(nn.Module):
 
     def encode(self, batch: Batch) -> tuple[Encoded, Tensor]:
         """Patches, and what the objectives see as the embedding of each row."""
+        if self.beside is not None and isinstance(batch, EventBatch):
+            return self.beside(batch, self.backbone, self.narrow)
         encoded = self.backbone(batch)
         return encoded, self.narrow(encoded)
+
+    def encode_apart(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Embeddings of the events alone and of each modality, and which rows have them."""
+        assert self.beside is not None and isinstance(batch, EventBatch)
+        return self.beside.apart(batch, self.backbone, self.narrow)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Parts of the loss, by name; their sum is what is minimised."""
         parts: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
-            for part, loss in task(self.encode, batch).items():
+            encode: Any = self.encode_apart if name in self.apart else self.encode
+            for part, loss in task(encode, batch).items():
                 title = name if part == name else f"{name}_{part}"
                 if title in parts or title == "loss":
                     raise ValueError(
@@ -195,7 +231,24 @@ class Pretrainer(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """What ``transform`` gives.  -> (B, d_out)."""
-        return self.coordinates(self.pooling(self.backbone(batch)))
+        return self.coordinates(self.whole(batch))
+
+    def whole(self, batch: Batch) -> Tensor:
+        """The same before it is scaled."""
+        if self.beside is not None:
+            return self.encode(batch)[1]
+        return self.pooling(self.backbone(batch))
+
+    def weigh(self, batch: Batch) -> Tensor | None:
+        """What the events and each modality weigh in each row (B, M); None without a gate."""
+        if self.beside is None or not isinstance(batch, EventBatch):
+            return None
+        return self.beside.weights(batch, self.backbone, self.narrow)
+
+    def embed_each(self, batch: Batch) -> Tensor:
+        """Embeddings of the events alone, of each modality, and the fused one, side by side."""
+        each = zip(self.parts, self.encode_apart(batch), strict=True)
+        return torch.cat([*(to(z) for to, (z, _) in each), self.embed(batch)], dim=1)
 
 
 class SumOfParts(nn.Module):

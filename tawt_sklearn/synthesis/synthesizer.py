@@ -686,6 +686,11 @@ class SequenceSynthesizer(
 
 def known_preparation(pretrained: Pretrained) -> Preparation:
     """That of the encoder, which must be one of histories."""
+    if modalities := getattr(pretrained.preparation, "modalities", None):
+        raise ValueError(
+            "Expected pretrained to be an encoder of histories alone. Got one with modalities "
+            f"{sorted(modalities)}, which are not written. Pretrain another encoder."
+        )
     if not isinstance(pretrained.preparation, Preparation):
         raise ValueError(
             "Expected pretrained to be an encoder of histories. Got one of panels. Pretrain it on "

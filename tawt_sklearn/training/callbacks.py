@@ -170,6 +170,8 @@ class GradualUnfreezing(Callback):
             stage = max(stage, 1)
         for parameter in backbone.parameters():
             parameter.requires_grad_(stage >= n_stages)
+        if (beside := net.module_.beside) is not None:
+            beside.learn(stage >= n_stages)
         for block in layers[len(layers) - min(stage, len(layers)) :]:
             block.requires_grad_(True)
         for last in (backbone.norm, net.module_.readout):
@@ -177,6 +179,8 @@ class GradualUnfreezing(Callback):
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         net.module_.requires_grad_(True)
+        if (beside := net.module_.beside) is not None:
+            beside.learn(True)
 
 
 class AverageCheckpoints(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.nn.batch import EventBatch
+from tawt_sklearn.training.beside import ItemColumn
 
 Labelled = tuple[Any, tuple[Tensor, Tensor]]
 """The events or series of some rows; the rows' encoded labels and their weights."""
@@ -137,6 +139,8 @@ class EventDataset(RowDataset):
     origin : float, default=0.0
         Where the network's clock starts, after each row's own origin; taken off in float64, as
         float32 does not tell hours apart that are counted from 1970.
+    beside : mapping of names to ItemColumn, optional
+        What stands beside the events.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class EventDataset(RowDataset):
         weight: NDArray[np.float32] | None = None,
         *,
         origin: float = 0.0,
+        beside: Mapping[str, ItemColumn] | None = None,
     ) -> None:
         self.events = events
         self.static_numeric = static_numeric
@@ -155,12 +160,16 @@ class EventDataset(RowDataset):
         self.target = np.zeros(len(events), dtype=np.int64) if target is None else target
         self.weight = np.ones(len(events), np.float32) if weight is None else weight
         self.origin = origin
+        self.beside = dict(beside or {})
 
     def __len__(self) -> int:
         return len(self.events)
 
     def batch(self, rows: NDArray[np.int64]) -> EventBatch:
-        """The events of these rows, flat, on the device that holds the data set."""
+        """The events of these rows, flat, on the device that holds the data set.
+
+        What stands beside them is read now, and travels later.
+        """
         held = self.held
         device = held["code"].device
         first = self.events.offsets[rows]
@@ -180,6 +189,11 @@ class EventDataset(RowDataset):
             **events,
             static_numeric=held["static_numeric"].index_select(0, row_of),
             static_category=held["static_category"].index_select(0, row_of),
+            beside={
+                name: items
+                for name, column in self.beside.items()
+                if (items := column.batch(rows)) is not None
+            },
         )
 
     def flat(self) -> dict[str, Tensor]:
@@ -226,7 +240,11 @@ class EventDataset(RowDataset):
         blocks: list[NDArray] = [self.static_numeric, self.static_category, target]
         table = pd.concat([pd.DataFrame(block) for block in blocks], axis=1)
         table = table.set_axis(range(table.shape[1]), axis=1).assign(events=since)
-        return np.argsort(pd.util.hash_pandas_object(table, index=False).to_numpy(), kind="stable")
+        hashes = pd.util.hash_pandas_object(table, index=False).to_numpy()
+        # Last, so that the order is that of the events wherever these tell rows apart: where a
+        # file lies does not matter then.
+        ties = [column.digests().astype(str) for column in self.beside.values()]
+        return np.lexsort([*ties, hashes])
 
     def content(self) -> list[Any]:
         """Everything that training on these rows depends on."""
@@ -234,7 +252,8 @@ class EventDataset(RowDataset):
         flat = [events.time, events.code, events.value, events.text]
         rows = [events.offsets, events.start, events.end]
         labels = [self.target, self.weight, self.static_numeric, self.static_category]
-        return [*flat, *rows, *labels, self.origin]
+        beside = [[name, *column.digests()] for name, column in self.beside.items()]
+        return [*flat, *rows, *labels, self.origin, *beside]
 
     def subset(self, rows: NDArray[np.int64]) -> EventDataset:
         """The same for some rows."""
@@ -245,4 +264,5 @@ class EventDataset(RowDataset):
             self.target[rows],
             self.weight[rows],
             origin=self.origin,
+            beside={name: column.take(rows) for name, column in self.beside.items()},
         )

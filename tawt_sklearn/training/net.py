@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from numbers import Integral
@@ -405,8 +405,8 @@ class EventNet(NeuralNet):
         dtype = next(module.parameters()).dtype
 
         def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            encoded = module.backbone(dataset.batch(rows).to(self.module_device, dtype))
-            return module.head.coordinates(module.readout(encoded)).cpu().double().numpy()
+            _, row = module.look(dataset.batch(rows).to(self.module_device, dtype))
+            return module.head.coordinates(row).cpu().double().numpy()
 
         groups = self.chunks(dataset, by_size=True)
         with torch.inference_mode():
@@ -472,7 +472,7 @@ def check_architecture(model: dict[str, Any]) -> None:
         One that no network has.
     """
     backbone = model["backbone"]
-    names = ("code_dropout", "window_dropout", "head_dropout")
+    names = ("code_dropout", "window_dropout", "head_dropout", "modality_dropout")
     rates = {name: model[name] for name in names if name in model}
     rates["dropout"] = backbone["dropout"]
     for name, rate in rates.items():
@@ -546,6 +546,30 @@ def decisions(
     with torch.inference_mode():
         parts = list(each(groups, ask, dataset.batch, nets[0].module_device))
     return np.moveaxis(in_order(parts), 1, 0)
+
+
+def modality_weights(
+    nets: Sequence[EventNet], dataset: RowDataset, at_once: int | str = "auto"
+) -> NDArray[np.float64] | None:
+    """What the events and each modality weigh in every row (n, M), the mean of several nets.
+
+    None of networks without a gate.
+    """
+
+    def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        batch, told = dataset.batch(rows), []
+        for net in nets:
+            dtype = next(net.module_.parameters()).dtype
+            told.append(net.module_.weigh(batch.to(net.module_device, dtype)).cpu().double())
+        return torch.stack(told).mean(0).numpy()
+
+    for net in nets:
+        net.module_.eval()
+        if net.module_.beside is None or not net.module_.beside.has_gate:
+            return None
+    groups = nets[0].chunks(dataset, at_once, by_size=True)
+    with isolated_torch(0, nets[0].module_device, n_threads=1), torch.inference_mode():
+        return in_order(list(each(groups, ask, dataset.batch, nets[0].module_device)))
 
 
 def in_order(parts: list[tuple[NDArray[np.int64], NDArray]]) -> NDArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,9 @@ HELD_OUT_SEED = 0
 
 PARTS_HIDDEN = (HideEvents(), HideWindows(), HideCodes())
 """From the histories whose embeddings say how reliable directions are, whatever the objective."""
+
+BESIDE_HIDDEN = 0.25
+"""Share of rows in them from which a modality is hidden."""
 
 CHUNK = 64
 """Held-out rows that are judged at once: a contrastive objective compares them with each other."""
@@ -106,8 +110,13 @@ class PretrainingNet(EventNet):
             warn_fewer(n_rows, device)
             n_rows //= 2
 
-    def embeddings(self, dataset: RowDataset, at_once: int | str = "auto") -> NDArray[np.float32]:
-        """(n, d_out) embedding of every row of a data set, in its order."""
+    def embeddings(
+        self, dataset: RowDataset, at_once: int | str = "auto", *, each_part: bool = False
+    ) -> NDArray[np.float32]:
+        """(n, d_out) embedding of every row of a data set, in its order.
+
+        ``each_part`` gives those of events and of modalities by themselves, too.
+        """
         module, cast = self.module_.eval(), self._cast()
         groups = self.chunks(dataset, at_once, by_size=True)
         room = self.rows_at_once(dataset, at_once)
@@ -119,7 +128,7 @@ class PretrainingNet(EventNet):
             try:
                 with torch.inference_mode():
                     filled = dataset.batch(rows).padded(max(room, len(rows)))
-                    told = module.embed(cast(filled))
+                    told = (module.embed_each if each_part else module.embed)(cast(filled))
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):  # what is left to fill up must not be as large again
                     room = (len(rows) + 1) // 2
@@ -155,12 +164,20 @@ class PretrainingNet(EventNet):
 
         def look(module: Pretrainer, batch: EventBatch, _: int) -> Tensor:
             hidden = [hide(batch, module.space, PARTS_HIDDEN) for _ in range(n_views)]
-            shown = [batch, *(batch.keep(~parts.events) for parts in hidden)]
-            return torch.stack([module.pooling(module.backbone(b)) for b in shown], dim=1).cpu()
+            shown = [batch, *(_without_some(batch.keep(~parts.events)) for parts in hidden)]
+            return torch.stack([module.whole(b) for b in shown], dim=1).cpu()
 
         # One thread: masks are drawn from one random state.
         seen = torch.cat(self.each_chunk(dataset, look, n_threads=1))[: len(dataset)].double()
         coordinates.choose(seen[:, 0], seen[:, 1:] if n_views else None)
+        if len(self.module_.parts):
+
+            def look_apart(module: Pretrainer, batch: EventBatch, _: int) -> list[Tensor]:
+                return [embedding.cpu() for embedding, _ in module.encode_apart(batch)]
+
+            chunks = self.each_chunk(dataset, look_apart, n_threads=1)
+            for part, told in zip(self.module_.parts, zip(*chunks, strict=True), strict=True):
+                part.choose(torch.cat(told)[: len(dataset)].double(), None)
 
     def losses(self, dataset: RowDataset) -> dict[str, float]:
         """Parts of the objective of rows that are not trained on, and their sum ``"loss"``."""
@@ -237,6 +254,17 @@ class PretrainingNet(EventNet):
         net.module_.load_state_dict(weights(net.weights()))
         net.history_ = History({**epoch, "batches": []} for epoch in history)
         return net.prepare_for_prediction()
+
+
+def _without_some(batch: EventBatch) -> EventBatch:
+    """Without the items of some rows, where there are any."""
+    if not getattr(batch, "beside", None):
+        return batch
+    beside = {
+        name: items.of_rows(torch.rand(len(batch), device=batch.device) >= BESIDE_HIDDEN)
+        for name, items in batch.beside.items()
+    }
+    return replace(batch, beside=beside)
 
 
 class LossParts(Callback):

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from tawt_sklearn import (
     EventSummarizer,
+    ImageEncoder,
     MissingMaskEncoder,
     SequenceSynthesizer,
     TimeAwareClassifier,
@@ -182,6 +183,56 @@ class TestClassifierOfTokens(EventModelContract):
     test_a_failed_fit_leaves_the_earlier_one_as_it_was = None
     # Its sequencer learns from rows that the model is told to weigh with zero.
     test_whole_weights_are_repeated_rows = None
+
+
+class BesideImages(EstimatorContract):
+    """Histories with images beside them: one, several with times, or none."""
+
+    def data(self) -> tuple[pd.DataFrame, pd.Series | None]:
+        X, died = make_icu_stays(36, random_state=0)
+        rng = np.random.default_rng(0)
+        films = rng.integers(256, size=(36, 2, 8, 8), dtype=np.uint8)
+        cells = [
+            [None, one, [(3.0, one), (20.0, two)]][k % 3] for k, (one, two) in enumerate(films)
+        ]
+        X["xray"] = pd.Series(cells, index=X.index, dtype=object)
+        if self.kind == "transformer":
+            return X, None
+        return X, died if self.kind == "classifier" else X["age"].fillna(50) / 10 + died
+
+    def unusable(self, X: pd.DataFrame) -> pd.DataFrame:
+        return X.assign(xray=None)
+
+
+class TestClassifierBesideImages(BesideImages, SupervisedContract):
+    kind = "classifier"
+
+    def make(self):
+        return TimeAwareClassifier(modalities={"xray": ImageEncoder()}, fusion="gated", **QUICK)
+
+    def test_images_missing_in_some_rows(self, X, fitted):
+        """As test_answers_have_the_shapes_of_scikit_learn, where there is none at all."""
+        for answer in answers(fitted, self.unusable(X)).values():
+            assert len(answer) == len(X)
+
+
+class TestRegressorBesideImages(BesideImages, SupervisedContract):
+    kind = "regressor"
+
+    def make(self):
+        return TimeAwareRegressor(modalities={"xray": ImageEncoder()}, fusion="attention", **QUICK)
+
+
+class TestEncoderBesideImages(BesideImages):
+    kind = "transformer"
+
+    def make(self):
+        objective = {"masked": 1.0, "cross_modal": 0.5}
+        modalities = {"xray": ImageEncoder(augment=True)}
+        return TimeAwareEncoder(modalities=modalities, objective=objective, **QUICK_ENCODER)
+
+    def test_labels_do_not_matter(self, X, expected):
+        assert_same(fit_and_answer(self.make(), X, np.arange(len(X)) % 2), expected)
 
 
 def panel() -> np.ndarray:

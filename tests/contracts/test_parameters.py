@@ -16,7 +16,9 @@ from sklearn.base import BaseEstimator
 import tawt_sklearn
 from tawt_sklearn import (
     EventSummarizer,
+    ImageEncoder,
     MissingMaskEncoder,
+    Modality,
     SequenceSynthesizer,
     TimeAwareClassifier,
     TimeAwareEncoder,
@@ -46,6 +48,9 @@ NETWORK: dict[str, tuple[Any, Any]] = {
     "code_dropout": (None, 0.9),
     "window_dropout": ("0.3", -0.1),
     "sequencer": (TripletSequencer, TripletSequencer(min_count=0)),
+    "modalities": (3, {"age": "numbers"}),
+    "fusion": (None, "sum"),
+    "modality_dropout": ("0.2", 1.0),
     "max_epochs": ("20", 0),
     "min_steps": (2.5, -1),
     "batch_size": ("64", 0),
@@ -79,6 +84,7 @@ SUPERVISED: dict[str, tuple[Any, Any]] = {
     "pretrained": (3, TimeAwareEncoder()),  # which is not fitted
     "fine_tune": (None, "all"),
     "encoder_learning_rate": ("slow", -0.1),
+    "modality_training": (None, "later"),
 }
 
 # What pretraining has no use for.
@@ -124,6 +130,7 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
         "pooling": (None, "median"),
         "d_embedding": (1.5, 0),
         "scaling": (None, "standard"),
+        "output": (None, "all"),
     },
     SequenceSynthesizer: {
         **{name: NETWORK[name] for name in NETWORK if name in OF_THE_SYNTHESIZER},
@@ -147,6 +154,13 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
         "codes": (3, {"HR": {"type": "numbers"}}),
         "time_origin": (None, "admission"),
         "verbose": ("1", -1),
+    },
+    ImageEncoder: {
+        "backbone": (3, "resnet"),
+        "image_size": ("64", 1),
+        "channels": ("3", 0),
+        "augment": ("yes", NONE),
+        "freeze": ("yes", NONE),
     },
     EventSummarizer: {
         "statistics": (3, ["median"]),
@@ -179,7 +193,9 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
 ESTIMATORS = [
     value
     for name in tawt_sklearn.__all__
-    if isinstance(value := getattr(tawt_sklearn, name), type) and issubclass(value, BaseEstimator)
+    if isinstance(value := getattr(tawt_sklearn, name), type)
+    and issubclass(value, BaseEstimator)
+    and value is not Modality  # the base of others
 ]
 
 CASES = [
@@ -203,6 +219,8 @@ def rows_for(estimator: type[BaseEstimator], data: tuple[Any, Any]) -> tuple[Any
     """What an estimator is fitted on."""
     if estimator in (MissingMaskEncoder, TimeEmbedder):
         return np.random.default_rng(0).normal(size=(20, 3)), None
+    if estimator is ImageEncoder:
+        return [np.zeros((8, 8))], None
     return data
 
 

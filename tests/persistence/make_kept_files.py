@@ -20,6 +20,7 @@ import pandas as pd
 import tawt_sklearn
 from tawt_sklearn import (
     EventSummarizer,
+    ImageEncoder,
     MissingMaskEncoder,
     SequenceSynthesizer,
     TimeAwareClassifier,
@@ -143,6 +144,31 @@ def answers_of_histories(encoder: Any, inputs: Arrays) -> Arrays:
     }
 
 
+def with_films(X: pd.DataFrame, inputs: Arrays) -> pd.DataFrame:
+    """The panel of a stay as its image; none, one, or two with a time."""
+    films = np.nan_to_num(inputs["panel"] / 100).repeat(3, axis=1)
+    cells = [
+        [None, film, [(2.0, film), (9.0, film[::-1].copy())]][k % 3] for k, film in enumerate(films)
+    ]
+    return X.assign(film=pd.Series(cells, index=X.index, dtype=object))
+
+
+def answers_of_images(encoder: Any, inputs: Arrays) -> Arrays:
+    films = [cell for cell in with_films(frame_of(inputs), inputs)["film"] if cell is not None]
+    read = [encoder.read(film) for film in films if not isinstance(film, list)]
+    return {"pixels": encoder.collate(read).numpy(), "mean": encoder.mean_, "scale": encoder.scale_}
+
+
+def answers_beside_images(classifier: Any, inputs: Arrays) -> Arrays:
+    X = with_films(frame_of(inputs), inputs)
+    return {
+        "predict_proba": classifier.predict_proba(X),
+        "weights": classifier.modality_weights(X).to_numpy(),
+        "mean_weights": classifier.modality_weights_.to_numpy(),
+        "loss": classifier.history_["train_loss"].to_numpy(),
+    }
+
+
 def answers_of_synthesis(synthesizer: Any, inputs: Arrays) -> Arrays:
     """Not the numbers that it draws, which another processor may round over an edge."""
     X = frame_of(inputs)
@@ -175,7 +201,9 @@ def answers_of_times(embedder: Any, inputs: Arrays) -> Arrays:
 ANSWERS: dict[str, Callable[[Any, Arrays], Arrays]] = {
     "triplet_sequencer": answers_of_tokens,
     "event_summarizer": answers_of_features,
+    "image_encoder": answers_of_images,
     "time_aware_classifier": answers_of_classes,
+    "time_aware_classifier_beside_images": answers_beside_images,
     "sequence_synthesizer": answers_of_synthesis,
     "time_aware_encoder": answers_of_histories,
     "time_aware_regressor": answers_of_numbers,
@@ -209,6 +237,18 @@ def make_estimators(inputs: Arrays, y: np.ndarray) -> dict[str, Callable[[], Any
         "event_summarizer": lambda: EventSummarizer(windows=[None, 6], sparse=False).fit(X),
         "time_aware_classifier": lambda: _without_seconds(
             TimeAwareClassifier(**small, n_ensemble=1, early_stopping=True).fit(X, names)
+        ),
+        "image_encoder": lambda: ImageEncoder(image_size=6).fit(
+            list(np.nan_to_num(inputs["panel"] / 100))
+        ),
+        "time_aware_classifier_beside_images": lambda: _without_seconds(
+            TimeAwareClassifier(
+                **small,
+                n_ensemble=1,
+                patching="time",
+                fusion="gated",
+                modalities={"film": ImageEncoder(image_size=6)},
+            ).fit(with_films(X, inputs), names)
         ),
         "sequence_synthesizer": lambda: _without_seconds(
             SequenceSynthesizer(
