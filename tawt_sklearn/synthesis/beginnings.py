@@ -33,9 +33,6 @@ NEAR = 0.25
 EVEN = 0.5
 """What all that is possible counts in a leaf, in rows."""
 
-N_LEVELS = 4096.0
-"""Between the keys of two groups: more than a word has symbols."""
-
 
 @dataclass
 class Said:
@@ -281,7 +278,7 @@ class Beginnings:
         begin, end = self._rows(k, leaf * L, leaf * L + L)
         if k > 0 and L > 1:
             same = self._rows(k, leaf * L + stratum, leaf * L + stratum + 1)
-            n_same = same[1] - same[0]
+            n_same = np.where(self._often[stratum], same[1] - same[0], 0)
             chosen = random.random_sample(len(leaf)) * (n_same + OTHERS) < n_same
             begin, end = (np.where(chosen, a, b) for a, b in zip(same, (begin, end), strict=True))
         at = begin + (random.random_sample(len(leaf)) * (end - begin)).astype(np.int64)
@@ -317,9 +314,14 @@ class Beginnings:
             return np.log(every)
         begin = leaf * L + stratum
         low, high = self._rows(k, begin, begin + 1)
-        n_same = high - low
+        n_same = np.where(self._often[stratum], high - low, 0)
         same = self._chances(k, begin, begin + 1, place, symbol, score)
         return np.log((n_same * same + OTHERS * every) / (n_same + OTHERS))
+
+    @property
+    def _often(self) -> NDArray[np.bool_]:
+        """(L,) labels of enough rows for these to be preferred: no single subject is drawn from."""
+        return np.bincount(self.group[0] % self.n_strata, minlength=self.n_strata) >= LEAF
 
     def _rows(
         self, k: int, begin: NDArray[np.int64], end: NDArray[np.int64]
@@ -338,13 +340,14 @@ class Beginnings:
     ) -> NDArray[np.float64]:
         """How likely words are in the rows of groups from one to before another."""
         low, high = self._rows(k, begin, end)
-        keys = self.group[k] * N_LEVELS
+        apart = max(256.0, float(np.diff(self.first).max()))  # between the keys of two groups
+        keys = self.group[k] * apart
         by_symbol = keys + (self.symbol[k] - self.first[k])
         number = self.kind[symbol - self.first[0]] == NUMBER
         by_value = keys + np.clip(self.value[k].astype(np.float64), -100, 100)
         found, near = np.zeros(len(place)), np.zeros(len(place))
         for step in range(int((end - begin).max(initial=0))):
-            key = (begin + step) * N_LEVELS
+            key = (begin + step) * apart
             found += np.diff(
                 [np.searchsorted(by_symbol, key + place, side) for side in ("left", "right")],
                 axis=0,

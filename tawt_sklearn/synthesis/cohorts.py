@@ -58,7 +58,9 @@ class CohortWriter:
     sharpness: float
     title: str | None
 
-    def new(self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState) -> Any:
+    def new(
+        self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
+    ) -> tuple[pd.DataFrame, NDArray | None]:
         """New subjects with what is asked for, and with labels as they were said."""
         given = self.grammar.given(asked, n)
         return self.write(n, lambda rows, own: self._latents(own), given, asked, random)
@@ -80,8 +82,8 @@ class CohortWriter:
         asked: dict[str, pd.DataFrame],
         random: Any,
         in_strata: bool = True,
-    ) -> Any:
-        """Rows in groups, so that memory does not grow with their number.
+    ) -> tuple[pd.DataFrame, NDArray | None]:
+        """Rows in groups, so that the network's memory does not grow with their number.
 
         On a CPU several groups at a time, as many as torch has threads; what is written does not
         depend on how many.

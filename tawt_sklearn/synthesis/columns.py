@@ -62,6 +62,8 @@ class Column:
             )
         counts = present.value_counts()
         rare = counts.min() < min_subjects if len(counts) else False
+        if is_number and len(present) < min(min_subjects, len(column)):
+            return cls(dtype, np.empty(0, object), None)  # so few would be pointed to
         if is_number and (len(counts) > MOST_LEVELS or rare):
             numbers = present.to_numpy(np.float64)
             if np.isinf(numbers).any():
@@ -78,11 +80,17 @@ class Column:
         levels[:] = sorted(kept, key=lambda level: (str(type(level)), level))
         return cls(dtype, levels, None)
 
-    def read(self, column: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Level of each row, -1 for none, and its number, NaN for none."""
+    def read(
+        self, column: pd.Series, exactly: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Level of each row, -1 for none, and its number, NaN for none.
+
+        Of two levels of bool, which knows of no missing values, the one that had too few rows
+        counts as the other, unless ``exactly``.
+        """
         level = pd.Index(self.levels).get_indexer(column.astype(object))
-        if getattr(self.dtype, "kind", "O") == "b" and len(self.levels) == 1:
-            level[column.notna().to_numpy()] = 0  # the other one had too few rows
+        if getattr(self.dtype, "kind", "O") == "b" and len(self.levels) == 1 and not exactly:
+            level[column.notna().to_numpy()] = 0
         number = np.full(len(column), np.nan)
         if self.marginal is not None:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -142,6 +142,9 @@ class Form:
                 f"Expected labels in all rows. Got {int(table.isna().any(axis=1).sum())} rows "
                 "without. Drop them, or fit without y."
             )
+        numbers = table.select_dtypes("number").to_numpy(np.float64, na_value=np.nan)
+        if np.isinf(numbers).any():
+            raise DataError("Expected finite labels. Got infinity.")
         return table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
 
     def labels_of(self, y: Any, X: Any, n: int) -> pd.DataFrame:
@@ -163,6 +166,61 @@ class Form:
                 f"{labels.shape}."
             )
         return pd.DataFrame(labels.reshape(-1, K)).infer_objects()
+
+    # ---- what too few have -------------------------------------------------------------------
+
+    def without_rare(self, frame: pd.DataFrame, grammar: Grammar) -> pd.DataFrame:
+        """Rows without codes, texts and categories that too few subjects had in fit, or none.
+
+        Their names are left out, too, except those of a vocabulary that was there before.
+        """
+        frame = frame.copy(deep=False)
+        if self.dtype.vocabulary is None:
+            events = self._translated(frame[self.events_name].array)
+            frame[self.events_name] = self._common_events(events, grammar)
+        for name in frame.columns.drop(self.events_name):
+            column = grammar.columns["static", name]
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                frame[name] = frame[name].cat.set_categories(column.dtype.categories)
+            elif not pd.api.types.is_numeric_dtype(column.dtype):
+                frame[name] = frame[name].where(column.read(frame[name])[0] >= 0)
+        return frame
+
+    def _common_events(self, events: EventsArray, grammar: Grammar) -> EventsArray:
+        n, offsets = len(events), events.offsets
+        place = np.full(len(self.codes) + 1, -1)  # the last one is that of no code
+        place[grammar.kept] = np.arange(len(grammar.kept))
+        code = place[events.code]
+        kept = code >= 0
+        texts, text = None, None
+        if self.texts is not None and events.text is not None:
+            used = grammar.texts_used()
+            of_text = np.full(len(self.texts) + 1, -1)
+            of_text[used] = np.arange(len(used))
+            texts, text = self.texts[used], of_text[events.text][kept]
+        row = np.repeat(np.arange(n), np.diff(offsets))[kept]
+        return EventsArray.from_flat(
+            time=events.time[kept],
+            code=code[kept],
+            value=events.value[kept],
+            text=text,
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))]),
+            codes=self.codes[grammar.kept],
+            texts=texts,
+            start=events.start,
+            end=events.end,
+            **{name: getattr(self.dtype, name) for name in EventsDtype._metadata},
+        )
+
+    def of_common(self, grammar: Grammar) -> tuple[Form, Grammar]:
+        """The same with the names alone that the grammar uses, and the grammar of these."""
+        if self.dtype.vocabulary is not None:
+            return self, grammar
+        used = grammar.texts_used()
+        texts = None if self.texts is None else self.texts[used]
+        text = np.where(grammar.text < 0, -1, np.searchsorted(used, grammar.text))
+        form = replace(self, codes=self.codes[grammar.kept], texts=texts)
+        return form, replace(grammar, kept=np.arange(len(grammar.kept)), text=text)
 
     # ---- what is asked for -------------------------------------------------------------------
 
@@ -207,8 +265,8 @@ class Form:
 
     def write(
         self, written: Written, grammar: Grammar, asked: dict[str, pd.DataFrame] | None = None
-    ) -> Any:
-        """What was written, with exactly what was asked for: ``X``, or ``(X, y)`` with labels."""
+    ) -> tuple[pd.DataFrame, NDArray | None]:
+        """A frame of the histories that were written, with exactly what was asked for; labels."""
         asked = asked or {}
         n = len(written.prefix_symbol)
         whole = {
@@ -226,13 +284,18 @@ class Form:
                 columns[name] = pd.Series(self._events(written, grammar, whole))
             else:
                 columns[name] = column("static", name)
-        X: Any = pd.DataFrame(columns)
-        if self.array_shape is not None:
-            X = _panel(X[self.events_name].array, n, self.array_shape)
+        frame = pd.DataFrame(columns)
         if self.label_shape is None:
-            return X
+            return frame, None
         y = pd.concat([column("label", k) for k in range(self.n_labels)], axis=1).to_numpy()
-        return X, y.reshape(n, *self.label_shape)
+        return frame, y.reshape(n, *self.label_shape)
+
+    def shown(self, frame: pd.DataFrame, labels: NDArray | None) -> Any:
+        """``X`` as it was in fit, or ``(X, y)`` with labels."""
+        X: Any = frame
+        if self.array_shape is not None:
+            X = _panel(frame[self.events_name].array, len(frame), self.array_shape)
+        return X if labels is None else (X, labels)
 
     def _events(
         self,
@@ -267,7 +330,7 @@ class Form:
         if self.dtype.vocabulary is None:  # else dictionaries name what single subjects have
             codes, code = codes[grammar.kept], written.code[kept]
             if texts is not None:
-                used = np.unique(grammar.text[grammar.text >= 0])
+                used = grammar.texts_used()
                 texts, text = texts[used], np.where(text < 0, -1, np.searchsorted(used, text))
         return EventsArray.from_flat(
             time=time,
@@ -318,7 +381,7 @@ def _some_rows(
 def _label_shape(y: Any, X: Any, n: int) -> tuple[int, ...]:
     """Of a row of ``y``, which has one label, or one line of them, for each row of ``X``."""
     labels = read_labels(y, X, n)
-    if labels.ndim > 2:
+    if labels.ndim > 2 or 0 in labels.shape[1:]:
         raise DataError(f"Expected y of shape (n,) or (n, k). Got one of shape {labels.shape}.")
     return labels.shape[1:]
 

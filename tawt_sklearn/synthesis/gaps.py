@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tawt_sklearn.synthesis.marginals import limits
+
 MOST_SINGLE = 64
 """With up to this many different gaps each is a class of its own."""
 
@@ -102,13 +104,15 @@ def cumulated(size: NDArray[np.float64], row: NDArray[np.int64]) -> NDArray[np.f
     return time - np.repeat(time[begins], lengths)
 
 
-def without_extremes(gaps: NDArray[np.float64], n_extreme: int) -> NDArray[np.float64]:
-    """Gaps (n,), those beyond the ``n_extreme``-th smallest and largest taken for these."""
-    k = min(n_extreme, (len(gaps) + 1) // 2)
-    if not k:
-        return gaps
-    ordered = np.sort(gaps)
-    return gaps.clip(ordered[k - 1], ordered[len(gaps) - k])
+def without_extremes(
+    gaps: NDArray[np.float64], row: NDArray[np.int64] | None, n_extreme: int
+) -> NDArray[np.float64]:
+    """Positive gaps of (n,), those beyond what so many rows have taken for that."""
+    positive = gaps > 0
+    found = gaps[positive]
+    if not len(found):
+        return found
+    return found.clip(*limits(found, n_extreme, None if row is None else row[positive]))
 
 
 def multiples(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
@@ -176,7 +180,7 @@ class LogGaps(Gaps):
         cls, gaps: NDArray[np.float64], row: NDArray[np.int64] | None = None, min_subjects: int = 1
     ) -> LogGaps:
         """Learn from gaps (n,) of zero or more."""
-        positive = without_extremes(gaps[gaps > 0], min_subjects)
+        positive = without_extremes(gaps, row, min_subjects)
         least, most = (float(positive.min()), float(positive.max())) if len(positive) else (1, 1)
         return cls(*_scale(positive), least, most)
 
@@ -225,7 +229,7 @@ class GapClasses(Gaps):
 
         No single value is a class of its own that fewer than ``min_subjects`` rows have.
         """
-        positive = without_extremes(gaps[gaps > 0], min_subjects)
+        positive = without_extremes(gaps, row, min_subjects)
         values, which, counts = np.unique(positive, return_inverse=True, return_counts=True)
         common = np.full(len(values), len(values) <= MOST_SINGLE)
         often = np.argsort(-counts, kind="stable")[:MOST_SPIKES]

@@ -504,6 +504,10 @@ class Grammar:
                     again = repeated(value[is_number], history.row[group[is_number]])
                     symbol[at[again & alone]] = first + repeats[0]
 
+    def texts_used(self) -> NDArray[np.int64]:
+        """Ids of the texts that are levels."""
+        return np.unique(self.text[self.text >= 0])
+
     def given(
         self, asked: dict[str, pd.DataFrame], n: int
     ) -> dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]:
@@ -523,7 +527,7 @@ class Grammar:
         for kind, frame in asked.items():
             for name in frame.columns:
                 column = frame[name].repeat(n) if len(frame) == 1 else frame[name]
-                level, number = self.columns[kind, name].read(column)
+                level, number = self.columns[kind, name].read(column, exactly=True)
                 present = column.notna().to_numpy()
                 unknown = present & (level < 0) & np.isnan(number)
                 self.columns[kind, name].check(column)

@@ -93,10 +93,11 @@ class Histories:
 
     def counts(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B, C) how often some codes come."""
-        V = max(int(codes.max(initial=-1)), int(self.code.max(initial=-1))) + 1
-        cell = self.row * V + self.code
-        B = len(self.lengths)
-        return np.bincount(cell, minlength=B * V)[: B * V].reshape(B, V)[:, codes]
+        B, C = len(self.lengths), len(codes)
+        place = np.full(max(int(codes.max(initial=-1)), int(self.code.max(initial=-1))) + 1, C)
+        place[codes] = np.arange(C)
+        cell = self.row * (C + 1) + place[self.code]
+        return np.bincount(cell, minlength=B * (C + 1)).reshape(B, C + 1)[:, :C]
 
     def repeats(self, n_codes: int) -> NDArray[np.bool_]:
         """Which codes occur more than once at a time."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit, log_softmax
+from scipy.special import log_softmax, logsumexp
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 
 MOST_CLASSES = 10
 """A label of more levels is an amount rather than a class."""
@@ -20,6 +21,9 @@ N_FOLDS = 5
 
 MOST_PRODUCTS = 16
 """Products of two columns that may count."""
+
+N_QUANTILES = 33
+"""By which log-odds of the levels of rows are kept."""
 
 N_ROUNDS, MOST_SHIFT = 50, 3.0
 """How often frequencies of levels are set right, and how far the score of a level may move."""
@@ -36,8 +40,8 @@ class LabelModel:
 
     What is written is not quite like the data: :meth:`calibrated` learns from histories that were
     written for labels how far it is off.  Then levels are as frequent as in the data, and of
-    several histories that were written for a label one can be chosen that goes along with it as
-    those of the data do (:meth:`choose`).
+    several histories that were written for a label one is chosen so that the log-odds of the label
+    are distributed as in the data (:meth:`choose`).
 
     Attributes
     ----------
@@ -51,8 +55,14 @@ class LabelModel:
         Of the columns and the products.
     weight : (L, K + Q) float64
     intercept : (L,) float64
-    followed : (2, L) float64
-        Intercept and slope of how log-odds of each level tell that a history was written for it.
+    usual : (L, N_QUANTILES) float64
+        Log-odds of each level that rows which have it usually have, by models that have not seen
+        them: quantiles.
+    shift : (L,) float64
+        What is added to the scores of what was written.
+    tilt : (2, L) float64
+        Of histories that were written for a level, by their log-odds of it and the square of
+        these: the logarithm of how much more often the data have such.
     """
 
     levels: NDArray[np.int64]
@@ -62,7 +72,9 @@ class LabelModel:
     scale: NDArray[np.float64]
     weight: NDArray[np.float64]
     intercept: NDArray[np.float64]
-    followed: NDArray[np.float64]
+    usual: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    tilt: NDArray[np.float64]
 
     @classmethod
     def fit(
@@ -93,8 +105,23 @@ class LabelModel:
         if len(levels) == 2:  # which are told by one score
             weight = np.concatenate([np.zeros_like(weight), weight])
             intercept = np.concatenate([np.zeros_like(intercept), intercept])
-        often, followed = counts / counts.sum(), np.repeat([[0.0], [1.0]], len(levels), axis=1)
-        return cls(levels, often, pairs, center, scale, weight, intercept, followed)
+        had = np.searchsorted(levels, level)
+        told = unseen_log_odds(model, white, had)
+        share = np.linspace(0.5, N_QUANTILES - 0.5, N_QUANTILES) / N_QUANTILES
+        usual = np.stack([np.quantile(told[had == k], share) for k in range(len(levels))])
+        shift, *tilt = np.zeros((3, len(levels)))
+        return cls(
+            levels=levels,
+            often=counts / counts.sum(),
+            pairs=pairs,
+            center=center,
+            scale=scale,
+            weight=weight,
+            intercept=intercept,
+            usual=usual,
+            shift=shift,
+            tilt=np.stack(tilt),
+        )
 
     def calibrated(self, table: NDArray, said: NDArray[np.int64]) -> LabelModel:
         """Learn from columns (n, K) of histories that were written for levels ``said`` (n,).
@@ -109,15 +136,14 @@ class LabelModel:
         counts = which @ (self.often / which.sum(0))  # (n,) of each row, 1 in all
         shift = np.zeros(len(self.levels))
         for _ in range(N_ROUNDS):
-            shift += np.log(self.often) - np.log(counts @ np.exp(log_softmax(scores + shift, 1)))
+            likely = log_softmax(scores + shift, axis=1)
+            shift += np.log(self.often) - logsumexp(likely, axis=0, b=counts[:, np.newaxis])
             shift = (shift - shift.mean()).clip(-MOST_SHIFT, MOST_SHIFT)
-        model = replace(self, intercept=self.intercept + shift)
-        odds = log_odds(model.log_chances(table))
-        followed = np.zeros_like(self.followed)
+        odds, tilt = log_odds(scores), np.zeros((2, len(self.levels)))
         for k in range(len(self.levels)):
-            line = LogisticRegression(C=10.0).fit(odds[:, [k]], which[:, k])
-            followed[:, k] = line.intercept_[0], line.coef_[0, 0]
-        return replace(model, followed=followed)
+            written = odds[which[:, k], k].clip(self.usual[k, 0], self.usual[k, -1])
+            tilt[:, k] = log_ratio(self.usual[k], written)
+        return replace(self, shift=shift, tilt=tilt)
 
     def log_chances(self, table: NDArray) -> NDArray[np.float64]:
         """(n, L) logarithms of how likely each level is, of columns (n, K)."""
@@ -128,8 +154,8 @@ class LabelModel:
         return log_softmax(white @ self.weight.T + self.intercept, axis=1)
 
     def chances(self, table: NDArray) -> NDArray[np.float64]:
-        """(n, L) how likely each level is, of columns (n, K)."""
-        return np.exp(self.log_chances(table))
+        """(n, L) how likely each level is, of columns (n, K) of what was written."""
+        return np.exp(log_softmax(self.log_chances(table) + self.shift, axis=1))
 
     def draw(self, table: NDArray, random: np.random.RandomState) -> NDArray[np.int64]:
         """A level for each row of columns (n, K)."""
@@ -159,11 +185,11 @@ class LabelModel:
         rows : (n_owners,) int64
             The rows of ``table`` that are chosen.
         """
-        log_chances = self.log_chances(table)
         place = np.arange(len(level)), np.searchsorted(self.levels, level)
-        intercept, slope = self.followed[:, place[1]]
-        proposed = log_expit(intercept + slope * log_odds(log_chances)[place])
-        keys = log_chances[place] - proposed + random.gumbel(size=len(level))
+        odds = log_odds(self.log_chances(table))[place]
+        odds = odds.clip(self.usual[place[1], 0], self.usual[place[1], -1])
+        weight = (self.tilt[:, place[1]] * [odds, np.square(odds)]).sum(0)
+        keys = weight + random.gumbel(size=len(level))
         order = np.lexsort((-keys, owner))
         return order[np.unique(owner[order], return_index=True)[1]]
 
@@ -172,6 +198,32 @@ def log_odds(log_chances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of logarithms of chances, within what can be told apart from never and always."""
     chances = np.exp(log_chances).clip(1e-9, 1 - 1e-9)
     return np.log(chances / (1 - chances))
+
+
+def unseen_log_odds(
+    model: LogisticRegression, white: NDArray[np.float64], had: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n,) of the level that each row has, by models of the other rows; of all where it is rare."""
+    least = np.bincount(had).min()
+    if least < 2:
+        return log_odds(model.predict_log_proba(white))[np.arange(len(had)), had]
+    folds = StratifiedKFold(min(N_FOLDS, least), shuffle=True, random_state=0)
+    told = cross_val_predict(clone(model), white, had, cv=folds, method="predict_log_proba")
+    return log_odds(told)[np.arange(len(had)), had]
+
+
+def log_ratio(of_data: NDArray[np.float64], written: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2,) what numbers x and x^2 say of how much more often the data have x than was written.
+
+    By logistic regression between the two (Sugiyama, Suzuki & Kanamori, "Density Ratio Estimation
+    in Machine Learning", 2012).
+    """
+    x = np.concatenate([of_data, written])
+    table = np.stack([x, x**2], axis=1)
+    scale = spread(table)
+    is_of_data = np.arange(len(x)) < len(of_data)
+    model = LogisticRegression(C=1.0, class_weight="balanced").fit(table / scale, is_of_data)
+    return np.asarray(model.coef_[0] / scale)
 
 
 def spread(table: NDArray[np.float64]) -> NDArray[np.float64]:

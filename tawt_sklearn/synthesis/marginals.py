@@ -41,18 +41,22 @@ class Marginal:
     decimals: int | None
 
     @classmethod
-    def fit(cls, sample: NDArray, n_extreme: int = 1) -> Marginal:
+    def fit(
+        cls, sample: NDArray, n_extreme: int = 1, row: NDArray[np.int64] | None = None
+    ) -> Marginal:
         """Learn from finite numbers (n,), of which there is one at least.
 
         Parameters
         ----------
         n_extreme : int
-            Values beyond the ``n_extreme``-th smallest and largest are taken for these, so that
-            the ends of the range are no single subject's.
+            Values beyond what so many subjects reach are taken for that, so that the ends of the
+            range are no single subject's.
+        row : (n,) int64, optional
+            Whose each number is; by default each is another's.
         """
-        ordered = np.sort(np.asarray(sample, np.float64))
-        n, k = len(ordered), min(n_extreme, (len(ordered) + 1) // 2)
-        ordered = ordered.clip(ordered[k - 1], ordered[n - k])
+        sample = np.asarray(sample, np.float64)
+        n = len(sample)
+        ordered = np.sort(sample.clip(*limits(sample, n_extreme, row)))
         values, counts = np.unique(ordered, return_counts=True)
         decimals = decimals_of(values)
         if len(values) <= MOST_STEPS:
@@ -96,6 +100,22 @@ class Marginal:
         shares = np.stack([self.lower, self.upper], axis=1).ravel()  # flat where values are tied
         found = np.interp(share, shares, np.repeat(self.values, 2))
         return found if self.decimals is None else np.round(found, self.decimals)
+
+
+def limits(
+    sample: NDArray[np.float64], n_extreme: int, row: NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """The lowest and the highest number that ``n_extreme`` rows reach, or half of few rows."""
+    if row is None:
+        lowest = highest = np.sort(sample)
+    else:
+        order = np.argsort(row, kind="stable")
+        begins = np.flatnonzero(np.diff(row[order], prepend=-1))
+        lowest = np.sort(np.minimum.reduceat(sample[order], begins))
+        highest = np.sort(np.maximum.reduceat(sample[order], begins))
+    k = min(n_extreme, (len(lowest) + 1) // 2)
+    least, most = lowest[k - 1], highest[len(highest) - k]
+    return min(least, most), max(least, most)
 
 
 def decimals_of(values: NDArray[np.float64]) -> int | None:

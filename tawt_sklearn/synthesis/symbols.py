@@ -47,6 +47,8 @@ class SymbolTable:
     ) -> None:
         """A code of events: few different numbers are levels, as texts are."""
         named, number = text >= 0, ~np.isnan(value)
+        if len(np.unique(row[number])) < self.min_subjects:
+            number = np.zeros_like(number)  # numbers of few subjects would point to these
         both, alone = named & number, named & ~number
         pairs = common(text[both], row[both], self.min_subjects)
         alone |= both & ~np.isin(text, pairs)  # too rare beside a number
@@ -60,9 +62,9 @@ class SymbolTable:
             if np.isin(values, levels).sum() < MOSTLY * len(values):
                 levels = np.empty(0)
         if len(different) and not len(levels):
-            marginal = Marginal.fit(values, self.min_subjects)
+            marginal = Marginal.fit(values, self.min_subjects, row[number])
         elif len(levels):
-            self.marginals[code] = Marginal.fit(values, self.min_subjects)
+            self.marginals[code] = Marginal.fit(values, self.min_subjects, row[number])
         nothing = not (named | number).all() or not (len(texts) + len(levels) or marginal)
         nothing |= not np.isin(text[alone], texts).all()
         n = len(texts) + len(levels)

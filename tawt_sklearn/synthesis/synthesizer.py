@@ -33,7 +33,7 @@ from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
 from tawt_sklearn.synthesis.grammar import Grammar, Sentences
-from tawt_sklearn.synthesis.labels import LabelModel
+from tawt_sklearn.synthesis.labels import N_QUANTILES, LabelModel
 from tawt_sklearn.synthesis.model import SequenceModel
 from tawt_sklearn.synthesis.stated import regressed
 from tawt_sklearn.synthesis.summaries import multiplied, summaries, width
@@ -278,14 +278,16 @@ class SequenceSynthesizer(
                     f"min_subjects_per_code={least} subjects among {len(events.codes)} codes of "
                     f"n_samples={len(frame)} rows. Lower it, or give more rows."
                 )
+            common = form.without_rare(frame, grammar)
             if pretrained is None:
                 sequencer = TripletSequencer(value_scaling="quantile")
-                prepared = Preparation.fit(frame, sequencer, self.n_windows, "events")
+                prepared = Preparation.fit(common, sequencer, self.n_windows, "events")
                 self.preparation_, rows = prepared
             else:
                 self.preparation_ = known_preparation(pretrained)
-                rows = self.preparation_.dataset(frame)
+                rows = self.preparation_.dataset(common)
             data = SynthesisDataset(rows, grammar.read(events, statics, labels))
+            self.form_, self.grammar_ = form.of_common(grammar)
             self.net_ = self._train(data, pretrained, device, seed)
             posterior = self.net_.posteriors(data)
             self.labels_ = self._label_model(data.sentences, labels)
@@ -295,7 +297,11 @@ class SequenceSynthesizer(
                 told = self.net_.stated(data)
                 self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
                 self.beginnings_ = self._beginnings(data, np.random.RandomState(seed))
-                self._try(data, seed)
+                try:
+                    self._try(data, seed)
+                except KeyboardInterrupt:
+                    self.sharpness_ = SHARPNESSES[0]
+                    warn_interrupted("the trials after training", stacklevel=2)
             self.history_ = _history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -459,8 +465,8 @@ class SequenceSynthesizer(
         tried = []
         for sharpness in choices:
             self.sharpness_ = sharpness
-            drawn = self._writer("trial").new(n, asked, np.random.RandomState(seed))
-            written = self._sentences(drawn[0] if self.form_.n_labels else drawn)
+            frame, _ = self._writer("trial").new(n, asked, np.random.RandomState(seed))
+            written = self._sentences(frame)
             apart = 0.5
             if len(choices) > 1:
                 apart = told_apart(known, written, weight, self.grammar_)
@@ -469,10 +475,9 @@ class SequenceSynthesizer(
         if model is not None:
             self.labels_ = model.calibrated(summaries(written, self.grammar_), said)
 
-    def _sentences(self, X: Any) -> Sentences:
-        """Of rows that were written."""
-        parts = self.form_.parts(self.form_.read(self, X, self.preparation_))
-        return self.grammar_.read(*parts, None)
+    def _sentences(self, frame: pd.DataFrame) -> Sentences:
+        """Of histories that were written."""
+        return self.grammar_.read(*self.form_.parts(frame), None)
 
     # ---- sample ------------------------------------------------------------------------------
 
@@ -493,7 +498,8 @@ class SequenceSynthesizer(
         y : label, or (n,) or (n, k) array, optional
             Labels that they have, one for all or one for each; what is missing is drawn.
         static : DataFrame of 1 or n rows, optional
-            Static columns that they have, all or some; what is missing is drawn.
+            Static columns that they have, all or some; what is missing is drawn.  Numbers beyond
+            those of fit are kept as they are; histories follow the nearest of fit.
         random_state : int, RandomState instance or None
             That of the estimator where None.
 
@@ -507,14 +513,14 @@ class SequenceSynthesizer(
         Raises
         ------
         DataError
-            Labels or static values that were not there in fit.
+            Labels or categories that were not there in fit.
         """
         check_is_fitted(self)
         random = check_random_state(self.random_state if random_state is None else random_state)
         asked = self.form_.asked(y, static)
         n = self.form_.number_of_rows(n, y, static)
         if self.labels_ is None:
-            return self._writer().new(n, asked, random)
+            return self.form_.shown(*self._writer().new(n, asked, random))
         wanted = np.zeros(n, bool)
         if y is not None:
             wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
@@ -523,16 +529,17 @@ class SequenceSynthesizer(
             kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
             for kind, frame in asked.items()
         }
-        X, labels = self._writer().new(len(owner), some, random)
-        told = summaries(self._sentences(X), self.grammar_)
+        frame, labels = self._writer().new(len(owner), some, random)
+        assert labels is not None
+        told = summaries(self._sentences(frame), self.grammar_)
         column = self.grammar_.columns["label", 0]
         level, _ = column.read(pd.Series(labels.reshape(-1)))
         chosen = self.labels_.choose(told, level, owner, random)
         level = np.where(wanted, level[chosen], self.labels_.draw(told[chosen], random))
         drawn = column.written(level, np.full(n, np.nan), 0).to_numpy()
         kept = np.where(wanted, labels.reshape(-1)[chosen], drawn)
-        X = X.iloc[chosen].reset_index(drop=True) if isinstance(X, pd.DataFrame) else X[chosen]
-        return X, kept.reshape(n, *labels.shape[1:])
+        frame = frame.iloc[chosen].reset_index(drop=True)
+        return self.form_.shown(frame, kept.reshape(n, *labels.shape[1:]))
 
     def _writer(self, what: str = "subjects") -> CohortWriter:
         return CohortWriter(
@@ -555,7 +562,7 @@ class SequenceSynthesizer(
         if y is not None:
             labels = self.form_.labels_of(y, X, len(frame))
             self.grammar_.given({"label": labels}, len(labels))  # refuses unknown ones
-        rows = self.preparation_.dataset(frame)
+        rows = self.preparation_.dataset(self.form_.without_rare(frame, self.grammar_))
         return SynthesisDataset(rows, self.grammar_.read(events, statics, labels))
 
     @property
@@ -594,8 +601,9 @@ class SequenceSynthesizer(
         def latents(rows: slice, own: Any) -> Latents:
             return lambda stated: mean[rows].to(stated)
 
-        found = self._writer().write(len(frame), latents, given, asked, random, in_strata=False)
-        return found[0] if self.form_.n_labels else found
+        writer = self._writer()
+        written, _ = writer.write(len(frame), latents, given, asked, random, in_strata=False)
+        return self.form_.shown(written, None)
 
     def log_prob(self, X: Any, y: Any = None, *, n_samples: int = 8) -> NDArray[np.float64]:
         """Log-probability (n,) of histories, an estimate from below by importance sampling.
@@ -665,8 +673,10 @@ class SequenceSynthesizer(
         if (labels := self.labels_) is not None:
             L, Q, K = len(labels.levels), labels.pairs.shape[1], len(labels.center)
             shapes = [labels.weight.shape, labels.intercept.shape, labels.scale.shape]
-            shapes += [labels.pairs.shape, labels.often.shape, labels.followed.shape]
-            if shapes != [(L, K), (L,), (K,), (2, Q), (L,), (2, L)] or (
+            shapes += [labels.pairs.shape, labels.often.shape]
+            shapes += [labels.shift.shape, labels.tilt.shape, labels.usual.shape]
+            expected = [(L, K), (L,), (K,), (2, Q), (L,), (L,), (2, L), (L, N_QUANTILES)]
+            if shapes != expected or (
                 K - Q != width(self.grammar_) or not np.isin(labels.pairs, np.arange(K - Q)).all()
             ):
                 raise SaveFileError("Expected a model of labels on summaries of histories.")

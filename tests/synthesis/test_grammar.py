@@ -58,18 +58,17 @@ def written_again(synthesizer: SequenceSynthesizer, X, y=None):
         synthesizer.grammar_.kept,
     )
     row = np.repeat(np.arange(len(first)), np.diff(words.offsets))
-    return synthesizer.form_.write(
-        Written(
-            words.symbol[prefix],
-            share[prefix],
-            row[is_event],
-            words.code[is_event],
-            words.symbol[is_event],
-            share[is_event],
-            history.time,
-        ),
-        synthesizer.grammar_,
+    written = Written(
+        words.symbol[prefix],
+        share[prefix],
+        row[is_event],
+        words.code[is_event],
+        words.symbol[is_event],
+        share[is_event],
+        history.time,
     )
+    form = synthesizer.form_
+    return form.shown(*form.write(written, synthesizer.grammar_))
 
 
 def assert_same_events(again: pd.DataFrame, X: pd.DataFrame) -> None:

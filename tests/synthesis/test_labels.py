@@ -85,32 +85,49 @@ def test_labels_without_a_model(y):
 
 
 @pytest.mark.parametrize("levels", [[0, 1], [2, 5, 7]])
-def test_what_is_written_is_calibrated(levels):
-    """What is written has other labels than the data, and follows those it was written for half."""
+def test_labels_of_what_is_written_are_as_frequent_as_in_the_data(levels):
     rng = np.random.RandomState(0)
     L, n = len(levels), 6000
     z = rng.standard_normal((n, 2))
     which = np.digitize(z[:, 0] + rng.standard_normal(n), [0.8, 1.5][: L - 1])
     model = LabelModel.fit(z, np.array(levels)[which], np.arange(2))
-    said = np.resize(levels, n)
     place = np.arange(n) % L
     table = rng.standard_normal((n, 2))
     table[:, 0] = 0.7 * table[:, 0] + 0.5 * place - 0.4
-    calibrated = model.calibrated(table, said)
+    calibrated = model.calibrated(table, np.array(levels)[place])
     shares = [calibrated.chances(table[place == k]).mean(0) for k in range(L)]
     np.testing.assert_allclose(model.often @ np.array(shares), model.often, atol=1e-3)
-    assert (model.followed == [[0], [1]] * np.ones(L)).all()
-    # Of many that were written for the last level those are chosen that have it, of all written.
-    N = 40
-    written = 0.7 * rng.standard_normal((500 * N, 2)) + [0.5 * (L - 1) - 0.4, 0]
-    written[:, 1] /= 0.7
-    owner = rng.permutation(np.arange(500 * N) % 500)
-    rows = calibrated.choose(written, np.full(500 * N, levels[-1]), owner, rng)
-    assert (owner[rows] == np.arange(500)).all()
-    likely = calibrated.chances(table)[:, -1]
-    expected = likely @ table / likely.sum()
-    np.testing.assert_allclose(written[rows].mean(0), expected, atol=0.12)
-    assert written[rows, 0].mean() > written[:, 0].mean() + 0.2
+
+
+def candidates(rng, label: np.ndarray, follow: float) -> np.ndarray:
+    """(n, 2) of which the first column goes along with the label, with spread 1."""
+    z = rng.standard_normal((len(label), 2))
+    z[:, 0] += follow * 2 * label
+    return z
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.03])
+@pytest.mark.parametrize("follow", [1.0, 0.5])
+def test_histories_that_are_chosen_are_like_those_of_their_label(share, follow):
+    """Nothing changes where all follow their labels as in the data; else what lacks shrinks."""
+    rng = np.random.RandomState(0)
+    y = (rng.random_sample(8000) < share).astype(int)
+    model = LabelModel.fit(candidates(rng, y, 1.0), y, np.arange(2))
+    said = np.arange(1000) % 2
+    model = model.calibrated(candidates(rng, said, follow), said)
+    for label in (0, 1):
+        owner = np.repeat(np.arange(3000), 4)
+        written = candidates(rng, np.full(len(owner), label), follow)
+        rows = model.choose(written, np.full(len(owner), label), owner, rng)
+        assert (owner[rows] == np.arange(3000)).all()
+        off = 2 * label * (1 - follow)
+        found = written[rows].mean(0) - [2 * label, 0]
+        assert abs(found[1]) < 0.06
+        if off == 0:
+            assert abs(found[0]) < 0.12
+            assert abs(written[rows, 0].std() - 1) < 0.1
+        else:
+            assert -0.5 * off < found[0] < 0.1
 
 
 def test_a_level_that_nobody_was_written_for():

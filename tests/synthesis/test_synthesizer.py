@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -196,7 +197,7 @@ def test_progress_of_sampling_comes_to_its_end(plain_X, capsys):
     assert "40/40" in capsys.readouterr().err
 
 
-def test_nothing_names_what_single_subjects_have():
+def test_nothing_names_what_single_subjects_have(tmp_path):
     subjects = [
         [(0.0, "hr", 1.0), (1.0, "note", f"secret {k}"), (2.0, "ward", "icu")] for k in range(24)
     ]
@@ -204,7 +205,15 @@ def test_nothing_names_what_single_subjects_have():
     kinds = pd.Categorical(
         ["x", "y"] * 11 + ["secret p", "secret q"], ["y", "unused", "x", "secret p", "secret q"]
     )
-    drawn = make().fit(frame_of(*subjects, static={"kind": kinds})).sample(5)
+    static = {"kind": kinds, "job": ["a", "b"] * 11 + ["secret r", "secret s"]}
+    synthesizer = make().fit(frame_of(*subjects, static=static))
+    drawn = synthesizer.sample(5)
+    assert b"secret" not in pickle.dumps(synthesizer)
+    synthesizer.save(tmp_path / "kept.tawt")
+    with zipfile.ZipFile(tmp_path / "kept.tawt") as kept:
+        assert not any(b"secret" in kept.read(name) for name in kept.namelist())
+    again = SequenceSynthesizer.load(tmp_path / "kept.tawt")
+    assert np.isfinite(again.log_prob(frame_of(*subjects, static=static))).all()
     assert drawn["events"].array.codes.tolist() == ["hr", "note", "ward"]
     assert drawn["events"].array.texts.tolist() == ["icu"]
     assert drawn["kind"].cat.categories.tolist() == ["y", "unused", "x"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tawt_sklearn.events import nest_events
+from tawt_sklearn.exceptions import TrainingWarning
 from tawt_sklearn.synthesis import SequenceSynthesizer, synthesizer
 from tawt_sklearn.synthesis.sampling import STEERING, Writer
 from tawt_sklearn.synthesis.trials import SHARPNESSES, courses, told_apart
@@ -73,7 +74,7 @@ def test_the_sharpness_that_is_told_apart_less_is_kept(monkeypatch, better):
     model = SequenceSynthesizer(**QUICK).fit(X, (np.arange(120) % 4 == 0).astype(int))
     assert seen == list(SHARPNESSES)
     assert model.sharpness_ == better
-    assert (model.labels_.followed != [[0], [1]]).any()
+    assert (model.labels_.shift != 0).any() and (model.labels_.tilt != 0).any()
 
 
 def test_few_are_written_as_likely_as_they_are(fitted):
@@ -98,3 +99,31 @@ def test_codes_of_which_more_is_left_are_preferred(fitted):
     assert (writer._steer(Rows, 0)[0] == 0).all()
     writer.sharpness = 1.0
     assert (writer._steer(Rows, 4) == 0).all()
+
+
+def test_what_was_trained_is_kept_when_trials_are_interrupted(monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthesizer, "told_apart", interrupt)
+    X, y = simple(100), np.arange(100) % 2
+    with pytest.warns(TrainingWarning, match="trials"):
+        model = SequenceSynthesizer(**QUICK).fit(X, y)
+    assert model.sharpness_ == 1.0
+    assert len(model.sample(3, y=1, random_state=0)[1]) == 3
+
+
+@pytest.mark.parametrize("n", [30, 105])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_lists_of_panels_are_tried_out_like_histories(n, labelled):
+    rng = np.random.RandomState(0)
+    panels = [rng.standard_normal((2, 4)) for _ in range(n)]
+    model = SequenceSynthesizer(**QUICK).fit(panels, np.arange(n) % 2 if labelled else None)
+    drawn = model.sample(3, random_state=0)
+    assert len(drawn[0] if labelled else drawn) == 3
+
+
+def test_names_of_columns_are_no_matter_of_trials():
+    X = pd.DataFrame(np.random.RandomState(0).standard_normal((30, 5)), columns=list("abcde"))
+    model = SequenceSynthesizer(**QUICK).fit(X, np.arange(30) % 2)  # warnings are errors
+    assert model.sample(4, y=1, random_state=0)[0].shape == (4, 5)
