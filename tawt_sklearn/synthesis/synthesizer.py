@@ -102,7 +102,8 @@ class SequenceSynthesizer(
         ``"auto"``: 24, but fewer where these are more than 3,600 steps (at least 10), and as many
         as make 700 steps.
     max_time : float, optional
-        Seconds after which training ends.
+        Seconds after which training ends; the trials after it, in which up to 1,024 histories are
+        written, come on top.
     batch_size : int, default=16
     learning_rate : float, default=2e-3
     weight_decay : float, default=0.01
