@@ -170,19 +170,33 @@ class Form:
     # ---- what too few have -------------------------------------------------------------------
 
     def without_rare(self, frame: pd.DataFrame, grammar: Grammar) -> pd.DataFrame:
-        """Rows without codes, texts and categories that too few subjects had in fit, or none.
+        """Rows of fit without codes, texts and categories that too few subjects have.
 
         Their names are left out, too, except those of a vocabulary that was there before.
         """
         frame = frame.copy(deep=False)
         if self.dtype.vocabulary is None:
-            events = self._translated(frame[self.events_name].array)
-            frame[self.events_name] = self._common_events(events, grammar)
+            frame[self.events_name] = self._common_events(frame[self.events_name].array, grammar)
+        return self._common_statics(frame, grammar)
+
+    def with_known_names(self, frame: pd.DataFrame, grammar: Grammar) -> pd.DataFrame:
+        """Rows without texts and categories that fit left out, or did not see."""
+        frame = frame.copy(deep=False)
+        events = frame[self.events_name].array
+        if self.dtype.vocabulary is None and events.texts is not None:
+            translated = self._translated(events)
+            frame[self.events_name] = events._replace(text=translated.text, texts=translated.texts)
+        return self._common_statics(frame, grammar)
+
+    def _common_statics(self, frame: pd.DataFrame, grammar: Grammar) -> pd.DataFrame:
         for name in frame.columns.drop(self.events_name):
             column = grammar.columns["static", name]
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                frame[name] = frame[name].cat.set_categories(column.dtype.categories)
-            elif not pd.api.types.is_numeric_dtype(column.dtype):
+            if pd.api.types.is_numeric_dtype(column.dtype):
+                continue
+            if isinstance(frame[name].dtype, pd.CategoricalDtype):
+                names = getattr(column.dtype, "categories", column.levels)
+                frame[name] = frame[name].cat.set_categories(names)
+            else:
                 frame[name] = frame[name].where(column.read(frame[name])[0] >= 0)
         return frame
 

@@ -563,7 +563,8 @@ class SequenceSynthesizer(
         if y is not None:
             labels = self.form_.labels_of(y, X, len(frame))
             self.grammar_.given({"label": labels}, len(labels))  # refuses unknown ones
-        rows = self.preparation_.dataset(self.form_.without_rare(frame, self.grammar_))
+        # Which warns of codes that fit left out, too: their names were not kept.
+        rows = self.preparation_.dataset(self.form_.with_known_names(frame, self.grammar_))
         return SynthesisDataset(rows, self.grammar_.read(events, statics, labels))
 
     @property

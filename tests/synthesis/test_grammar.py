@@ -192,6 +192,7 @@ def rare() -> pd.DataFrame:
     return frame_of(*[common] * 10, odd, odd, static=static)
 
 
+@pytest.mark.filterwarnings("ignore::tawt_sklearn.exceptions.DataWarning")
 def test_what_too_few_subjects_have_is_not_written():
     synthesizer = learned(rare(), min_subjects_per_code=3)
     again = written_again(synthesizer, rare())
@@ -203,6 +204,7 @@ def test_what_too_few_subjects_have_is_not_written():
     assert synthesizer.grammar_.n_codes == 2
 
 
+@pytest.mark.filterwarnings("ignore::tawt_sklearn.exceptions.DataWarning")
 def test_labels_are_kept_however_rare():
     y = np.append(np.zeros(11, int), 7)
     assert written_again(learned(rare(), y, min_subjects_per_code=3), rare(), y)[1].tolist() == [*y]
