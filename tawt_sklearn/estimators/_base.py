@@ -30,7 +30,7 @@ from tawt_sklearn.estimators._input import (
     require_data,
     take_rows,
 )
-from tawt_sklearn.estimators._modalities import NestedModalities
+from tawt_sklearn.estimators._modalities import NestedModalities, modality_columns
 from tawt_sklearn.estimators._modality_weights import remember_weights, weights_of_rows
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._per_step import (
@@ -349,7 +349,10 @@ class TimeAwareEstimator(
             labels = target.check(labels)
         else:
             labels = self._check_step_labels(labels) if per_step else self._check_labels(labels)
-        rows, weights = distinct_rows(frame, labels, weights, modalities_of(self, known))
+        modalities = modalities_of(self, known)
+        if isinstance(frame, pd.DataFrame):
+            modality_columns(frame, modalities)  # which must be there
+        rows, weights = distinct_rows(frame, labels, weights, modalities)
         frame, labels = take_rows(frame, rows), labels[rows]
         weights = weights / weights.max()  # so that no sum of them overflows
         if per_step:

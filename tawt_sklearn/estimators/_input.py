@@ -311,6 +311,19 @@ def check_index(y: Any, X: Any, what: str) -> None:
     )
 
 
+def _refuse_unhashable(rows: pd.DataFrame) -> None:
+    """Refuse columns of arrays and lists, which are no static columns."""
+    for name in rows.columns:
+        column = rows[name]
+        if column.dtype == object and not column.map(pd.api.types.is_hashable).all():
+            found = next(x for x in column if not pd.api.types.is_hashable(x))
+            raise DataError(
+                f"Expected numbers, categories or text in column {name!r}. Got a "
+                f"{type(found).__name__}. Images and other items need "
+                f"modalities={{{name!r}: ImageEncoder()}}; else drop the column."
+            )
+
+
 def distinct_rows(
     rows: Rows, labels: NDArray, weights: NDArray[np.float64], modalities: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -339,6 +352,7 @@ def distinct_rows(
         rows = with_digests(rows, modalities)
         columns = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
         parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, columns)]
+        _refuse_unhashable(rows)
         hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     return first.astype(np.int64), np.bincount(group, weights).astype(np.float64)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.model import ModalityPredictor
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.dataset import EventDataset, RowDataset
@@ -75,6 +76,7 @@ def after_own_stage(
         prefix = f"beside.encoders.{k}."
         rows, out = (None if one is None else _with_items(one, name) for one in (data, held_out))
         if rows is None or len(rows) < FEWEST:
+            _refuse_untrained(name, modality, rows)
             continue
         keywords = {
             "prior": model["prior"],
@@ -103,6 +105,21 @@ def after_own_stage(
             if part.startswith("tokens."):
                 weights[prefix + part.removeprefix("tokens.")] = tensor
     return Beginning(weights)
+
+
+def _refuse_untrained(name: str, modality: Any, rows: RowDataset | None) -> None:
+    """There is no stage; what would stay as it is then has to come with weights.
+
+    Raises
+    ------
+    DataError
+    """
+    if modality.freeze and not modality.own_weights:
+        raise DataError(
+            f"Expected {FEWEST} rows with an item in column {name!r} at least, for the network of "
+            "a modality with freeze=True to learn from in its own stage. Got "
+            f"{0 if rows is None else len(rows)}. Give more, or set freeze=False."
+        )
 
 
 def _with_items(data: RowDataset, name: str) -> RowDataset:

@@ -305,6 +305,9 @@ def _named(position: int, look: Any, item: Any) -> Any:
         return look(item)
     except DataError as error:
         raise ItemError(position, str(error)) from error
+    except (OSError, ValueError, SyntaxError) as error:  # of an image that Pillow has not read yet
+        told = f"Expected a whole image. Got one that cannot be read to its end ({error})."
+        raise ItemError(position, told) from error
 
 
 def _becomes(given: int, wanted: int, encoder: ImageEncoder) -> bool:

@@ -75,7 +75,13 @@ class ItemTokens(nn.Module):
             return Seen(patches, self.norm(tokens[:, 0]), there, None)
         if self.training:
             items = items.padded(FEW_SIZES)
-        encoded = self.norm(self.encoder(items.content))  # (N, K, D)
+        encoded = self.encoder(items.content)  # (N, K, D)
+        if encoded.ndim != 3 or (len(encoded), encoded.shape[2]) != (len(items), len(missing)):
+            raise TypeError(
+                f"Expected tokens of shape (n_items, n_tokens, {len(missing)}) from the module of "
+                f"build() of a modality. Got {tuple(encoded.shape)} for {len(items)} items."
+            )
+        encoded = self.norm(encoded)
         if (items.row < 0).any():
             own = items.row >= 0
             items, encoded = items.keep(own), encoded[own]

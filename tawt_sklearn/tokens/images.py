@@ -92,7 +92,7 @@ def read_image(item: Any) -> NDArray[np.float32]:
     else:
         shape_of(item)
         array = np.asarray(item)
-    largest = LARGEST.get(array.dtype)
+    largest = LARGEST.get(array.dtype.newbyteorder("="))
     numbers = array.astype(np.float32)
     if largest is not None:
         numbers /= largest
@@ -107,11 +107,11 @@ def read_image(item: Any) -> NDArray[np.float32]:
 def digest_of(item: Any) -> str:
     """What tells an image from others: its pixels, or of a file its path, size and time."""
     if isinstance(item, str | os.PathLike):
-        path = Path(item).expanduser()
         try:
+            path = Path(item).expanduser()
             state = path.stat()
-        except OSError:
-            return str(path)
+        except (OSError, ValueError, RuntimeError):  # of which the reader says what is wrong
+            return str(item)
         return f"{path}:{state.st_size}:{state.st_mtime_ns}"
     array = np.ascontiguousarray(np.asarray(item))
     told = hashlib.blake2b(array.tobytes(), digest_size=16)
@@ -139,8 +139,13 @@ def opened(path: Any) -> Any:
     DataError
         There is no such file, it is a folder, or none that Pillow knows.
     """
-    file = Path(path).expanduser()
-    if not file.exists():
+    try:
+        file = Path(path).expanduser()
+        there = file.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        told = repr(str(path)[:100])
+        raise DataError(f"Expected the path of an image. Got {told} ({error}).") from error
+    if not there:
         raise DataError(
             f"Expected the path of an image. Got {str(path)!r}, where there is no file. Paths are "
             f"relative to {str(Path.cwd())!r}; a missing image is None."

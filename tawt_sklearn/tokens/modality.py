@@ -175,8 +175,10 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
 
 def is_missing(item: Any) -> bool:
     """Whether a cell, or one of a list, holds nothing."""
-    if isinstance(item, float):
-        return item != item
+    if isinstance(item, float | np.floating):
+        return bool(item != item)
+    if isinstance(item, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(item))
     return item is None or item is pd.NA or item is pd.NaT
 
 

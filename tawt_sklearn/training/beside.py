@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -14,9 +15,7 @@ from tawt_sklearn.events.ragged import range_positions
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.items import Items
 from tawt_sklearn.tokens.modality import Cells, place
-
-ITEM_ERRORS = (ValueError, TypeError, OSError, KeyError, IndexError, AttributeError, SyntaxError)
-"""What reading an item may raise that somebody else has made."""
+from tawt_sklearn.training.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,39 @@ class ItemColumn:
             return None
         row = np.repeat(np.arange(len(rows)), np.diff(offsets))
         read = [self.read(k, self.index[rows[r]]) for k, r in zip(position, row, strict=True)]
+        content = self.modality.collate(read)
+        self._check(content, len(read))
         return Items(
             torch.from_numpy(row),
             torch.from_numpy(self.cells.time[position].astype(np.float32)),
-            self.modality.collate(read),
+            content,
+        )
+
+    def _check(self, content: Any, n: int) -> None:
+        """Refuse what ``collate`` must not give."""
+        parts = [*content.values()] if isinstance(content, Mapping) else [content]
+        if not parts or not all(isinstance(part, torch.Tensor) for part in parts):
+            got = f"a {type(content).__name__}"
+        elif all(part.ndim and len(part) == n for part in parts):
+            return
+        else:
+            got = f"shapes {[tuple(part.shape) for part in parts]}"
+        raise TypeError(
+            f"Expected collate of {type(self.modality).__name__}, column {self.name!r}, to give a "
+            f"tensor, or a dict of tensors, of {n} items on the first axis. Got {got}."
         )
 
     def read(self, item: int, row: Any) -> Any:
         """One item, as the modality reads it."""
+        return self._asked(self.modality.read, item, row)
+
+    def _asked(self, ask: Callable[[Any], Any], item: int, row: Any) -> Any:
+        """What a modality, whoever wrote it, says of an item."""
         try:
-            return self.modality.read(self.cells.items[item])
-        except ITEM_ERRORS as error:
+            return ask(self.cells.items[item])
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise unreadable(self.name, row, error) from error
 
     def counts(self) -> NDArray[np.int64]:
@@ -75,7 +96,8 @@ class ItemColumn:
 
     def digests(self) -> NDArray[np.object_]:
         """(n,) strings that tell the cells of rows apart."""
-        items = [self.modality.digest(item) for item in self.cells.items]
+        row = self.index[self.cells.row]
+        items = [self._asked(self.modality.digest, k, row[k]) for k in range(len(row))]
         times = self.cells.time.tolist()
         cells = [
             "|".join(f"{items[k]}@{times[k]!r}" for k in range(first, last))
