@@ -39,9 +39,9 @@ class ImageEncoder(Savable, Modality):
 
     The column holds arrays (H, W) or (H, W, C), PIL images, or paths, which are read when their
     batch is made; ``None`` or NaN where there is no image; or a list of images, or of pairs (time,
-    image), where there are several.  Pixels of 8 and of 16 bits without a sign
-    are taken as 0 to the largest of their type, all others as they are; pixels are centred and scaled as the training images say.  Images of
-    other sizes are resized.
+    image), where there are several.  Pixels of 8 and of 16 bits without a sign are taken as 0 to
+    the largest of their type, all others as they are; pixels are centred and scaled as the training
+    images say.  Images of other sizes are resized.
 
     Parameters
     ----------
