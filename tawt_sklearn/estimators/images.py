@@ -306,7 +306,10 @@ def _named(position: int, look: Any, item: Any) -> Any:
     except DataError as error:
         raise ItemError(position, str(error)) from error
     except (OSError, ValueError, SyntaxError) as error:  # of an image that Pillow has not read yet
-        told = f"Expected a whole image. Got one that cannot be read to its end ({error})."
+        told = (
+            f"Expected a whole image. Got one that cannot be read to its end ({error}). Make it "
+            "anew, or put None in its place."
+        )
         raise ItemError(position, told) from error
 
 

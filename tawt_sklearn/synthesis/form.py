@@ -144,7 +144,7 @@ class Form:
             )
         numbers = table.select_dtypes("number").to_numpy(np.float64, na_value=np.nan)
         if np.isinf(numbers).any():
-            raise DataError("Expected finite labels. Got infinity.")
+            raise DataError("Expected finite labels. Got infinity. Replace it, or drop these rows.")
         return table.set_axis(range(table.shape[1]), axis=1).reset_index(drop=True)
 
     def labels_of(self, y: Any, X: Any, n: int) -> pd.DataFrame:

@@ -144,7 +144,9 @@ def opened(path: Any) -> Any:
         there = file.exists()
     except (OSError, ValueError, RuntimeError) as error:
         told = repr(str(path)[:100])
-        raise DataError(f"Expected the path of an image. Got {told} ({error}).") from error
+        raise DataError(
+            f"Expected the path of an image. Got {told} ({error}). A missing image is None."
+        ) from error
     if not there:
         raise DataError(
             f"Expected the path of an image. Got {str(path)!r}, where there is no file. Paths are "
