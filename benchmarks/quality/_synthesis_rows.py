@@ -107,7 +107,11 @@ def ours(real: Real, seed: int, settings: dict[str, Any]) -> Drawn:
         LATENT[0]: float(history["active_units"].iloc[-1]),
         LATENT[1]: latent_auc(synthesizer, real),
     }
-    drawn.info = {"epochs": len(history), "last epoch": history.iloc[-1].astype(float).to_dict()}
+    drawn.info = {
+        "epochs": len(history),
+        "last epoch": history.iloc[-1].astype(float).to_dict(),
+        "sharpness": synthesizer.sharpness_,
+    }
     if real.name == "physionet2012":
         drawn.further[CONDITIONAL] = synthesizer.sample(1000, y=1, random_state=seed)[0]
         static = real.test.drop(columns="events")[:1000]
