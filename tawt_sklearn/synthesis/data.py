@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tawt_sklearn.nn.batch import EventBatch
-from tawt_sklearn.synthesis.grammar import Sentences
 from tawt_sklearn.synthesis.marginals import FARTHEST, middle_scores
+from tawt_sklearn.synthesis.sentences import Sentences
 from tawt_sklearn.training.dataset import EventDataset, RowDataset
 
 SHORTEST = 0.5
@@ -182,14 +182,7 @@ class SynthesisDataset(RowDataset):
         return [*self.rows.content(), *self.sentences.__dict__.values()]
 
     def subset(self, rows: NDArray[np.int64]) -> Self:
-        offsets = self.sentences.offsets
-        length = np.diff(offsets)[rows]
-        borders = np.concatenate([[0], np.cumsum(length)])
-        place = np.arange(borders[-1]) + np.repeat(offsets[rows] - borders[:-1], length)
-        words = {
-            name: array[place] for name, array in vars(self.sentences).items() if name != "offsets"
-        }
-        return type(self)(self.rows.subset(rows), replace(self.sentences, offsets=borders, **words))
+        return type(self)(self.rows.subset(rows), self.sentences.subset(rows))
 
 
 def sums_before(

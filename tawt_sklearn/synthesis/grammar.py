@@ -32,6 +32,7 @@ from tawt_sklearn.synthesis.histories import (
     repeated,
 )
 from tawt_sklearn.synthesis.marginals import Marginal, middle_scores
+from tawt_sklearn.synthesis.sentences import Sentences
 from tawt_sklearn.synthesis.symbols import (
     BOTH,
     LEVEL,
@@ -48,48 +49,6 @@ MOST_CHARTED = 64
 
 MOST_LENGTHS, MOST_COUNTS = 64, 512
 """Classes of numbers of events, of all codes and of one."""
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """The words of ``B`` sentences, flat.
-
-    Attributes
-    ----------
-    offsets : (B + 1,) int64
-    code, gap, symbol : (N,) int64
-        Extended code (prefix words and the end have codes, too), class of the gap, symbol.
-    since : (N,) float32
-        Time since the first event.
-    wait : (N,) float32
-        Of the gap; see :meth:`Gaps.wait`.
-    until : (N,) float32
-        Time to the last event, 0 for words that are no events.
-    left : (N,) float32
-        Share of the events of the sentence that are still to come, after this word.
-    rest : (N,) float32
-        Their number; 0 for words about the whole history.
-    low, high : (N,) float32
-        Between which shares of its distribution a number lies; -1 where there is none.
-    last : (N,) int64
-        Place in the sentence of the last word of the same code, -1 for none.
-    last_number : (N,) int64
-        Of the last one with a number.
-    """
-
-    offsets: NDArray[np.int64]
-    code: NDArray[np.int64]
-    gap: NDArray[np.int64]
-    symbol: NDArray[np.int64]
-    since: NDArray[np.float32]
-    wait: NDArray[np.float32]
-    until: NDArray[np.float32]
-    left: NDArray[np.float32]
-    rest: NDArray[np.float32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    last: NDArray[np.int64]
-    last_number: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 
+from tawt_sklearn.exceptions import SaveFileError
+
 MOST_CLASSES = 10
 """A label of more levels is an amount rather than a class."""
 
@@ -41,7 +43,7 @@ class LabelModel:
     What is written is not quite like the data: :meth:`calibrated` learns from histories that were
     written for labels how far it is off.  Then levels are as frequent as in the data, and of
     several histories that were written for a label one is chosen so that the log-odds of the label
-    are distributed as in the data (:meth:`choose`).
+    are distributed as in the data (:meth:`log_ratio`).
 
     Attributes
     ----------
@@ -123,17 +125,24 @@ class LabelModel:
             tilt=np.stack(tilt),
         )
 
-    def calibrated(self, table: NDArray, said: NDArray[np.int64]) -> LabelModel:
+    def calibrated(
+        self, table: NDArray, said: NDArray[np.int64], weight: NDArray[np.float64]
+    ) -> LabelModel:
         """Learn from columns (n, K) of histories that were written for levels ``said`` (n,).
 
         Levels keep their shares of the data where histories are written for as many of each.  Where
         some level was written for no history, nothing is learned.
+
+        Parameters
+        ----------
+        weight : (n,) float64
+            How often each is kept, above 0.
         """
         which = said[:, np.newaxis] == self.levels  # (n, L)
         if not which.any(0).all():
             return self
         scores = self.log_chances(table)
-        counts = which @ (self.often / which.sum(0))  # (n,) of each row, 1 in all
+        counts = weight * (which @ (self.often / (weight @ which)))  # (n,) of each row, 1 in all
         shift = np.zeros(len(self.levels))
         for _ in range(N_ROUNDS):
             likely = log_softmax(scores + shift, axis=1)
@@ -142,7 +151,7 @@ class LabelModel:
         odds, tilt = log_odds(scores), np.zeros((2, len(self.levels)))
         for k in range(len(self.levels)):
             written = odds[which[:, k], k].clip(self.usual[k, 0], self.usual[k, -1])
-            tilt[:, k] = log_ratio(self.usual[k], written)
+            tilt[:, k] = log_ratio(self.usual[k], written, weight[which[:, k]])
         return replace(self, shift=shift, tilt=tilt)
 
     def log_chances(self, table: NDArray) -> NDArray[np.float64]:
@@ -162,14 +171,8 @@ class LabelModel:
         above = self.chances(table).cumsum(1) < random.random_sample((len(table), 1))
         return self.levels[above.sum(1).clip(max=len(self.levels) - 1)]
 
-    def choose(
-        self,
-        table: NDArray,
-        level: NDArray[np.int64],
-        owner: NDArray[np.int64],
-        random: np.random.RandomState,
-    ) -> NDArray[np.int64]:
-        """One of several histories for each owner, by sampling importance resampling.
+    def log_ratio(self, table: NDArray, level: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) how much more often subjects with a level have histories like one that was written.
 
         Parameters
         ----------
@@ -177,21 +180,24 @@ class LabelModel:
             Columns of histories.
         level : (n,) int64
             What each was written for.
-        owner : (n,) int64
-            Whom it was written for, counted from 0.
-
-        Returns
-        -------
-        rows : (n_owners,) int64
-            The rows of ``table`` that are chosen.
         """
-        place = np.arange(len(level)), np.searchsorted(self.levels, level)
-        odds = log_odds(self.log_chances(table))[place]
-        odds = odds.clip(self.usual[place[1], 0], self.usual[place[1], -1])
-        weight = (self.tilt[:, place[1]] * [odds, np.square(odds)]).sum(0)
-        keys = weight + random.gumbel(size=len(level))
-        order = np.lexsort((-keys, owner))
-        return order[np.unique(owner[order], return_index=True)[1]]
+        at = np.searchsorted(self.levels, level)
+        odds = log_odds(self.log_chances(table))[np.arange(len(level)), at]
+        odds = odds.clip(self.usual[at, 0], self.usual[at, -1])
+        return (self.tilt[:, at] * [odds, np.square(odds)]).sum(0)
+
+    def check(self, n_columns: int, n_levels: int) -> None:
+        """Refuse a model on other columns than so many, or of other levels than so many."""
+        L, Q, K = len(self.levels), self.pairs.shape[-1], len(self.center)
+        shapes = [self.weight.shape, self.intercept.shape, self.scale.shape, self.pairs.shape]
+        shapes += [self.often.shape, self.shift.shape, self.tilt.shape, self.usual.shape]
+        expected = [(L, K), (L,), (K,), (2, Q), (L,), (L,), (2, L), (L, N_QUANTILES)]
+        known = np.isin(self.pairs, np.arange(n_columns)).all()
+        if shapes != expected or K - Q != n_columns or not known:
+            raise SaveFileError("Expected a model of labels on summaries of histories.")
+        rising = (np.diff(self.levels) > 0).all()
+        if L < 2 or not rising or self.levels[0] < -1 or self.levels[-1] >= n_levels:
+            raise SaveFileError("Expected a model of labels that the grammar has.")
 
 
 def log_odds(log_chances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -212,7 +218,9 @@ def unseen_log_odds(
     return log_odds(told)[np.arange(len(had)), had]
 
 
-def log_ratio(of_data: NDArray[np.float64], written: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_ratio(
+    of_data: NDArray[np.float64], written: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """(2,) what numbers x and x^2 say of how much more often the data have x than was written.
 
     By logistic regression between the two (Sugiyama, Suzuki & Kanamori, "Density Ratio Estimation
@@ -222,7 +230,9 @@ def log_ratio(of_data: NDArray[np.float64], written: NDArray[np.float64]) -> NDA
     table = np.stack([x, x**2], axis=1)
     scale = spread(table)
     is_of_data = np.arange(len(x)) < len(of_data)
-    model = LogisticRegression(C=1.0, class_weight="balanced").fit(table / scale, is_of_data)
+    counts = np.append(np.ones(len(of_data)), weight / weight.mean())
+    model = LogisticRegression(C=1.0, class_weight="balanced")
+    model.fit(table / scale, is_of_data, sample_weight=counts)
     return np.asarray(model.coef_[0] / scale)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tawt_sklearn.synthesis.grammar import Grammar, Sentences
+from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.marginals import middle_scores
+from tawt_sklearn.synthesis.sentences import Sentences
 from tawt_sklearn.synthesis.symbols import LEVEL
 
 N_OF_CODE = 8
 """Columns of each code."""
+
+N_OF_COURSE = 6
+"""Columns of the course as a whole."""
 
 
 def summaries(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
@@ -20,7 +24,7 @@ def summaries(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
     greatest, first and last of the normal scores of its numbers, 0 for none; the share of each
     level among its events; the number and an indicator of each level of static columns.
     """
-    offsets, n, C = sentences.offsets, len(sentences.offsets) - 1, len(grammar.charted)
+    offsets, n, C = sentences.offsets, len(sentences), len(grammar.charted)
     row = np.repeat(np.arange(n), np.diff(offsets))
     track = grammar.tracks()[sentences.code]
     known = sentences.high >= 0
@@ -56,6 +60,52 @@ def summaries(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
                 table.append((sentences.symbol[place, np.newaxis] == symbols).astype(np.float64))
             table.append(score[place, np.newaxis])
     return np.concatenate(table, axis=1)
+
+
+def courses(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
+    """(n, N_OF_COURSE + C) what happens when in each history: how many events and moments there are
+    in what time, mean, spread and greatest of the logarithms of the gaps between these, and how
+    often each code in the chart comes.
+    """
+    offsets, n, C = sentences.offsets, len(sentences), len(grammar.charted)
+    row = np.repeat(np.arange(n), np.diff(offsets))
+    event = sentences.code < grammar.n_codes
+    row, since, code = row[event], sentences.since[event], sentences.code[event]
+    first = np.append(True, row[1:] != row[:-1])
+    gap = np.append(0.0, np.diff(since.astype(np.float64)))
+    later = ~first & (gap > 0)
+    size = np.log(gap[later])
+    n_gaps = np.bincount(row[later], minlength=n)
+    mean = np.bincount(row[later], size, n) / n_gaps.clip(min=1)
+    square = np.bincount(row[later], size**2, n) / n_gaps.clip(min=1)
+    spread = np.sqrt((square - mean**2).clip(min=0))
+    longest = np.full(n, -np.inf)
+    np.maximum.at(longest, row[later], size)
+    longest = np.where(n_gaps, longest, 0.0)
+    track = grammar.tracks()[code]
+    own = track < C
+    count = np.bincount(row[own] * C + track[own], minlength=n * C).reshape(n, C)
+    n_events, span = np.bincount(row, minlength=n), np.bincount(row[later], gap[later], n)
+    table = [n_events, n_gaps, span, mean, spread, longest, count]
+    return np.column_stack(table).astype(np.float64)
+
+
+def steps(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
+    """(n, C) how far the normal score of each code in the chart moves from one of its numbers to
+    the next, on average; 0 for fewer than two.
+    """
+    offsets, n, C = sentences.offsets, len(sentences), len(grammar.charted)
+    row = np.repeat(np.arange(n), np.diff(offsets))
+    track = grammar.tracks()[sentences.code]
+    numeric = np.flatnonzero((track < C) & (sentences.high >= 0))
+    cell = row[numeric] * C + track[numeric]
+    score = middle_scores(sentences.low[numeric], sentences.high[numeric])
+    order = np.argsort(cell, kind="stable")
+    cell, score = cell[order], score[order]
+    same = cell[1:] == cell[:-1]
+    at, far = cell[1:][same], np.abs(np.diff(score))[same]
+    n_steps = np.bincount(at, minlength=n * C)
+    return (np.bincount(at, far, n * C) / n_steps.clip(min=1)).reshape(n, C)
 
 
 def multiplied(grammar: Grammar) -> NDArray[np.int64]:

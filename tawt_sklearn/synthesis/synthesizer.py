@@ -25,41 +25,27 @@ from sklearn.utils.validation import check_is_fitted
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import Pretrained, SharesPretrained, read_pretrained
-from tawt_sklearn.exceptions import DataError, SaveFileError
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.persistence.savable import Savable
 from tawt_sklearn.synthesis.beginnings import Beginnings
 from tawt_sklearn.synthesis.cohorts import CohortWriter, Latents
 from tawt_sklearn.synthesis.data import SynthesisDataset
 from tawt_sklearn.synthesis.density import LatentDensity
 from tawt_sklearn.synthesis.form import Form
-from tawt_sklearn.synthesis.grammar import Grammar, Sentences
-from tawt_sklearn.synthesis.labels import N_QUANTILES, LabelModel
-from tawt_sklearn.synthesis.model import SequenceModel
-from tawt_sklearn.synthesis.stated import regressed
-from tawt_sklearn.synthesis.summaries import multiplied, summaries, width
-from tawt_sklearn.synthesis.training import ActiveUnits, StopOnTheClock, SynthesisNet
-from tawt_sklearn.synthesis.trials import FEWEST_TRIED, N_TRIED, SHARPNESSES, told_apart
+from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.labels import LabelModel
+from tawt_sklearn.synthesis.learning import history_of, known_preparation, learned
+from tawt_sklearn.synthesis.loaded import check_loaded
+from tawt_sklearn.synthesis.resampling import DensityRatio, appearance, kept_share
+from tawt_sklearn.synthesis.selection import Selection
+from tawt_sklearn.synthesis.sentences import Sentences
+from tawt_sklearn.synthesis.summaries import multiplied, summaries
+from tawt_sklearn.synthesis.training import SynthesisNet
+from tawt_sklearn.synthesis.trials import FEWEST_TRIED, N_LEARNED, SHARPNESSES, Trial, sharpest
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.pretraining import LossParts
 from tawt_sklearn.training.seeding import isolated_torch
-from tawt_sklearn.training.trainer import Beginning, Recipe, train
-
-N_WATCHED = 256
-"""Rows whose latents are looked at after every epoch."""
-
-N_CANDIDATES = 3
-"""Histories that are written where a label is asked for, of which one is chosen."""
-
-MAX_FEATURE_PATCHES = 128
-"""Codes that have a token of their own."""
-
-WARMUP, MOST_WARMUP_EPOCHS = 0.3, 40
-"""Share of the epochs, of so many at most, over which the divergence comes to count in full."""
-
-USUAL_EPOCHS, MOST_STEPS, FEWEST_STEPS, FEWEST_EPOCHS = 24, 3600, 700, 10
-"""How long training goes on: so many epochs, but fewer of many steps and more of few."""
 
 
 class SequenceSynthesizer(
@@ -95,6 +81,10 @@ class SequenceSynthesizer(
         Share of events that the decoder is not shown in training.
     free_bits : float, default=0.15
         Nats that each dimension of the latent may tell for nothing.
+    n_candidates : int, default=3
+        Histories that :meth:`sample` writes for each subject, of which it keeps one: with chances
+        in proportion to how much more often the data have such histories than they are written.
+        With 1, it takes a third of the time.
     min_subjects_per_code : int, default=5
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
@@ -136,6 +126,9 @@ class SequenceSynthesizer(
     sharpness_ : float
         Power of the chances of what comes next when histories are written: that with which those of
         the data are told apart less at the end of fit.
+    ratio_ : DensityRatio
+        How much more often the data have histories like one than such are written, as far as
+        boosting tells the two apart.
     net_ : SynthesisNet
     n_iter_ : int
         Epochs.
@@ -166,6 +159,7 @@ class SequenceSynthesizer(
         "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
         "word_dropout": [Interval(Real, 0, 1, closed="left")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
+        "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "min_subjects_per_code": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -188,6 +182,7 @@ class SequenceSynthesizer(
     density_: LatentDensity
     labels_: LabelModel | None
     sharpness_: float
+    ratio_: DensityRatio
     net_: SynthesisNet
     history_: pd.DataFrame
     n_iter_: int
@@ -206,6 +201,7 @@ class SequenceSynthesizer(
         dropout: float = 0.1,
         word_dropout: float = 0.0,
         free_bits: float = 0.15,
+        n_candidates: int = 3,
         min_subjects_per_code: int = 5,
         max_epochs: int | Literal["auto"] = "auto",
         max_time: float | None = None,
@@ -229,6 +225,7 @@ class SequenceSynthesizer(
         self.dropout = dropout
         self.word_dropout = word_dropout
         self.free_bits = free_bits
+        self.n_candidates = n_candidates
         self.min_subjects_per_code = min_subjects_per_code
         self.max_epochs = max_epochs
         self.max_time = max_time
@@ -289,7 +286,7 @@ class SequenceSynthesizer(
                 rows = self.preparation_.dataset(common)
             data = SynthesisDataset(rows, grammar.read(events, statics, labels))
             self.form_, self.grammar_ = form.of_common(grammar)
-            self.net_ = self._train(data, pretrained, device, seed)
+            self.net_ = learned(self, data, pretrained, device, seed)
             posterior = self.net_.posteriors(data)
             self.labels_ = self._label_model(data.sentences, labels)
             with isolated_torch(seed, device, n_threads=1):
@@ -298,12 +295,12 @@ class SequenceSynthesizer(
                 told = self.net_.stated(data)
                 self.density_ = LatentDensity.fit(drawn, told, np.random.RandomState(seed))
                 self.beginnings_ = self._beginnings(data, np.random.RandomState(seed))
+                self.sharpness_, self.ratio_ = SHARPNESSES[0], DensityRatio.of([])
                 try:
-                    self._try(data, seed)
+                    self._try(data.sentences, seed)
                 except KeyboardInterrupt:
-                    self.sharpness_ = SHARPNESSES[0]
                     warn_interrupted("the trials after training", stacklevel=2)
-            self.history_ = _history_of(self.net_)
+            self.history_ = history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
 
@@ -324,102 +321,6 @@ class SequenceSynthesizer(
                 f"n_windows={self.n_windows}. Leave it out, or pretrain another encoder."
             )
         return pretrained
-
-    def _train(
-        self,
-        data: SynthesisDataset,
-        pretrained: Pretrained | None,
-        device: torch.device,
-        seed: int,
-    ) -> SynthesisNet:
-        random = np.random.RandomState(seed)
-        order = random.permutation(len(data))
-        n_out = min(round(self.validation_fraction * len(data)), len(data) - 1)
-        held_out = data.subset(np.sort(order[:n_out])) if n_out else None
-        kept = data.subset(np.sort(order[n_out:]))
-        steps = -(-len(kept) // min(self.batch_size, max(1, len(kept) // 4)))
-        n_epochs = self._epochs(steps)
-        make_model = partial(
-            SequenceModel,
-            backbone=self._backbone(pretrained),
-            decoder=self._decoder(),
-            free_bits=self.free_bits,
-            warmup_steps=int(WARMUP * steps * min(n_epochs, MOST_WARMUP_EPOCHS)),
-            word_dropout=self.word_dropout,
-        )
-        recipe = Recipe(
-            max_epochs=n_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_fraction=0.05,
-            min_steps=0,
-            patience=self.patience,
-            n_average=4,
-            scoring="loss",
-            stop_early=held_out is not None,
-            callbacks=() if self.max_time is None else (StopOnTheClock(self.max_time),),
-        )
-        watched = data.subset(np.sort(order[:N_WATCHED]))
-        with isolated_torch(seed, device, n_threads=1):
-            model = make_model()
-            weights = model.state_dict()
-            told = regressed(model.decoder.stated, kept, self.grammar_.charted)
-            weights |= {f"decoder.stated.{name}": table for name, table in told.items()}
-            if pretrained is not None:
-                own = pretrained.net.weights()
-                weights |= {name: w for name, w in own.items() if name.startswith("backbone.")}
-            net = train(
-                make_model,
-                None,
-                kept,
-                held_out,
-                recipe,
-                seed=seed,
-                device=device,
-                label=type(self).__name__ if self.verbose else None,
-                beginning=Beginning(weights),
-                net_type=SynthesisNet,
-                observers={"parts": LossParts(), "active": ActiveUnits(watched)},
-            )
-            net.settle(kept)
-        if net.interrupted_:
-            warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
-        return net.prepare_for_prediction()
-
-    def _epochs(self, steps: int) -> int:
-        """How many at most, of so many steps."""
-        if isinstance(self.max_epochs, str):
-            least = max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps))
-            return max(least, min(USUAL_EPOCHS, MOST_STEPS // steps))
-        return self.max_epochs
-
-    def _backbone(self, pretrained: Pretrained | None) -> dict[str, Any]:
-        """Keywords of the encoder's backbone."""
-        if pretrained is not None:
-            return {**pretrained.net.module.keywords["backbone"], "dropout": self.dropout}
-        return {
-            **self.preparation_.sizes(),
-            "d_model": self.d_model,
-            "n_layers": self.n_layers,
-            "n_heads": self.n_heads,
-            "d_feedforward": 2 * self.d_model,
-            "dropout": self.dropout,
-            "max_feature_patches": MAX_FEATURE_PATCHES,
-            "patching": "dual",
-        }
-
-    def _decoder(self) -> dict[str, Any]:
-        """Keywords of the decoder."""
-        return {
-            **self.grammar_.sizes(),
-            "context_length": self.context_length,
-            "d_latent": self.d_latent,
-            "d_model": self.d_model,
-            "n_layers": self.n_layers,
-            "n_heads": self.n_heads,
-            "dropout": self.dropout,
-        }
 
     def _beginnings(self, data: SynthesisDataset, random: np.random.RandomState) -> Beginnings:
         """Trees of the words about the whole history."""
@@ -448,37 +349,27 @@ class SequenceSynthesizer(
         level, _ = grammar.columns["label", 0].read(labels[0])
         return LabelModel.fit(summaries(sentences, grammar), level, multiplied(grammar))
 
-    def _try(self, data: SynthesisDataset, seed: int) -> None:
-        """Write some histories, to see how sharp chances are to be, and how labels are followed."""
-        model, n = self.labels_, min(N_TRIED, len(data))
-        choices = SHARPNESSES if n >= FEWEST_TRIED else SHARPNESSES[:1]
-        self.sharpness_ = choices[0]
-        if model is None and len(choices) == 1:
+    def _try(self, known: Sentences, seed: int) -> None:
+        """Write some histories, to see how sharp chances are to be, how rare such histories are in
+        the data, and how labels are followed.
+        """
+        writer, several = partial(self._writer, what="trial"), len(known) >= FEWEST_TRIED
+        if several:
+            self.sharpness_ = sharpest(writer, known, self.labels_, seed)
+        elif self.labels_ is None:
             return
-        asked, weight = {}, np.ones(n)
-        if model is not None:  # as many for each label, but those of rare ones count less
-            said, share = np.resize(model.levels, n), np.resize(model.often, n)
-            column = self.grammar_.columns["label", 0]
-            asked["label"] = pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})
-            weight = share / share.mean()
-        some = np.random.RandomState(seed).permutation(len(data))[:n]
-        known = data.subset(np.sort(some)).sentences
-        tried = []
-        for sharpness in choices:
-            self.sharpness_ = sharpness
-            frame, _ = self._writer("trial").new(n, asked, np.random.RandomState(seed))
-            written = self._sentences(frame)
-            apart = 0.5
-            if len(choices) > 1:
-                apart = told_apart(known, written, weight, self.grammar_)
-            tried.append((apart, sharpness, written))
-        _, self.sharpness_, written = min(tried, key=lambda trial: trial[0])
-        if model is not None:
-            self.labels_ = model.calibrated(summaries(written, self.grammar_), said)
-
-    def _sentences(self, frame: pd.DataFrame) -> Sentences:
-        """Of histories that were written."""
-        return self.grammar_.read(*self.form_.parts(frame), None)
+        n = min(N_LEARNED, 2 * len(known))
+        trial = Trial.write(writer(self.sharpness_), self.labels_, n, seed)
+        log_ratio = np.zeros(n)
+        if several:
+            tables = (appearance(one, self.grammar_) for one in (known, trial.written))
+            self.ratio_, log_ratio = DensityRatio.fit(
+                *tables, trial.weight, self.n_candidates, seed
+            )
+        if self.labels_ is not None:
+            told = summaries(trial.written, self.grammar_)
+            kept = kept_share(log_ratio, self.n_candidates)
+            self.labels_ = self.labels_.calibrated(told, trial.said, kept)
 
     # ---- sample ------------------------------------------------------------------------------
 
@@ -520,36 +411,18 @@ class SequenceSynthesizer(
         random = check_random_state(self.random_state if random_state is None else random_state)
         asked = self.form_.asked(y, static)
         n = self.form_.number_of_rows(n, y, static)
-        if self.labels_ is None:
-            return self.form_.shown(*self._writer().new(n, asked, random))
-        wanted = np.zeros(n, bool)
-        if y is not None:
-            wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
-        owner = np.concatenate([np.arange(n), *[np.flatnonzero(wanted)] * (N_CANDIDATES - 1)])
-        some = {
-            kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
-            for kind, frame in asked.items()
-        }
-        frame, labels = self._writer().new(len(owner), some, random)
-        assert labels is not None
-        told = summaries(self._sentences(frame), self.grammar_)
-        column = self.grammar_.columns["label", 0]
-        level, _ = column.read(pd.Series(labels.reshape(-1)))
-        chosen = self.labels_.choose(told, level, owner, random)
-        level = np.where(wanted, level[chosen], self.labels_.draw(told[chosen], random))
-        drawn = column.written(level, np.full(n, np.nan), 0).to_numpy()
-        kept = np.where(wanted, labels.reshape(-1)[chosen], drawn)
-        frame = frame.iloc[chosen].reset_index(drop=True)
-        return self.form_.shown(frame, kept.reshape(n, *labels.shape[1:]))
+        writer = self._writer(self.sharpness_)
+        selection = Selection(writer, self.ratio_, self.labels_, self.n_candidates)
+        return self.form_.shown(*selection.new(n, asked, random))
 
-    def _writer(self, what: str = "subjects") -> CohortWriter:
+    def _writer(self, sharpness: float, what: str = "subjects") -> CohortWriter:
         return CohortWriter(
             decoder=self.net_.module_.eval().decoder,
             grammar=self.grammar_,
             beginnings=self.beginnings_,
             density=self.density_,
             form=self.form_,
-            sharpness=self.sharpness_,
+            sharpness=sharpness,
             title=f"{type(self).__name__}: {what}" if self.verbose else None,
         )
 
@@ -603,7 +476,7 @@ class SequenceSynthesizer(
         def latents(rows: slice, own: Any) -> Latents:
             return lambda stated: mean[rows].to(stated)
 
-        writer = self._writer()
+        writer = self._writer(self.sharpness_)
         written, _ = writer.write(len(frame), latents, given, asked, random, in_strata=False)
         return self.form_.shown(written, None)
 
@@ -658,64 +531,4 @@ class SequenceSynthesizer(
         return tags
 
     def _check_loaded(self) -> None:
-        model = self.net_.module.keywords
-        if not isinstance(self.sharpness_, float) or not 0.1 <= self.sharpness_ <= 10:
-            raise SaveFileError(f"Expected a sharpness of .1 to 10. Got {self.sharpness_!r}.")
-        if not self.grammar_.sizes().items() <= model["decoder"].items():
-            raise SaveFileError("Expected a network of as many words as the grammar has.")
-        learned = self.preparation_.sizes()
-        if any(model["backbone"][name] != learned[name] for name in learned):
-            raise SaveFileError("Expected a network of the shape of what was learned of tokens.")
-        K, d = len(self.density_.weight), model["decoder"]["d_latent"]
-        F = self.net_.module_.decoder.stated.n_columns + len(self.grammar_.charted)
-        shapes = [(F, d), (K, d), (K, d, d)]
-        density = self.density_
-        if [density.slope.shape, density.mean.shape, density.root.shape] != shapes:
-            raise SaveFileError("Expected a density of as many dimensions as the latent has.")
-        if (labels := self.labels_) is not None:
-            L, Q, K = len(labels.levels), labels.pairs.shape[1], len(labels.center)
-            shapes = [labels.weight.shape, labels.intercept.shape, labels.scale.shape]
-            shapes += [labels.pairs.shape, labels.often.shape]
-            shapes += [labels.shift.shape, labels.tilt.shape, labels.usual.shape]
-            expected = [(L, K), (L,), (K,), (2, Q), (L,), (L,), (2, L), (L, N_QUANTILES)]
-            if shapes != expected or (
-                K - Q != width(self.grammar_) or not np.isin(labels.pairs, np.arange(K - Q)).all()
-            ):
-                raise SaveFileError("Expected a model of labels on summaries of histories.")
-        form, grammar = self.form_, self.grammar_
-        self.beginnings_.check(*grammar.beginnings())
-        static = [("static", name) for name in form.columns if name != form.events_name]
-        columns = [("label", k) for k in range(form.n_labels)] + static
-        told = [name for name in grammar.prefix if isinstance(name, tuple)]
-        if not told == columns == list(grammar.columns):
-            raise SaveFileError("Expected a grammar of the columns and labels that fit was given.")
-        if not len(grammar.least) == len(grammar.most) == len(grammar.kind):
-            raise SaveFileError("Expected a grammar that says what its classes stand for.")
-        kept = grammar.kept
-        if len(kept) != grammar.n_codes or not np.isin(kept, np.arange(len(form.codes))).all():
-            raise SaveFileError("Expected a grammar of codes that fit was given.")
-
-
-def known_preparation(pretrained: Pretrained) -> Preparation:
-    """That of the encoder, which must be one of histories."""
-    if modalities := getattr(pretrained.preparation, "modalities", None):
-        raise ValueError(
-            "Expected pretrained to be an encoder of histories alone. Got one with modalities "
-            f"{sorted(modalities)}, which are not written. Pretrain another encoder."
-        )
-    if not isinstance(pretrained.preparation, Preparation):
-        raise ValueError(
-            "Expected pretrained to be an encoder of histories. Got one of panels. Pretrain it on "
-            "as_events(X), which is what a synthesizer makes of a panel."
-        )
-    return pretrained.preparation
-
-
-def _history_of(net: SynthesisNet) -> pd.DataFrame:
-    table = pd.DataFrame([dict(epoch) for epoch in net.history])
-    kept = [
-        name
-        for name in map(str, table)
-        if name.startswith(("train_", "valid_")) and not name.endswith(("_batch_count", "_best"))
-    ]
-    return table[["epoch", *kept, "active_units", "dur"]].rename(columns={"dur": "seconds"})
+        check_loaded(self)

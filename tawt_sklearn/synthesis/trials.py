@@ -3,21 +3,33 @@
 A network gives some chance to what never happens.  Over hundreds of events that shows: of codes
 that are always measured together one in a hundred comes alone.  Chances that are raised to a power,
 and scaled to sum up to 1 again, are sharper; where much is left to chance in the data, too sharp.
-Which is so is found out by trying.
+Which is so is found out by trying.  What was written so is then compared with the data: how rare
+such histories are among these, and how far they follow their labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from tawt_sklearn.synthesis.grammar import Grammar, Sentences
+from tawt_sklearn.synthesis.cohorts import CohortWriter
+from tawt_sklearn.synthesis.grammar import Grammar
+from tawt_sklearn.synthesis.labels import LabelModel
+from tawt_sklearn.synthesis.sentences import Sentences
+from tawt_sklearn.synthesis.summaries import courses
 
-N_TRIED = 512
-"""Histories that are written in each trial, or as many as there are in the data."""
+N_TRIED = 256
+"""Histories that are written with each sharpness, or as many as there are in the data."""
+
+N_LEARNED = 768
+"""Histories to learn from of what is written, or twice as many as there are in the data."""
 
 FEWEST_TRIED = 100
 """With fewer, nothing can be told apart."""
@@ -26,6 +38,59 @@ SHARPNESSES = (1.0, 1.25)
 """Powers that are tried."""
 
 N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Histories that were written with some sharpness.
+
+    Attributes
+    ----------
+    sharpness : float
+    written : Sentences
+    said : (n,) int64
+        Levels of the label that they were written for, as many of each; zeros without labels.
+    weight : (n,) float64
+        What each counts, so that labels are as frequent as in the data; 1 on average.
+    """
+
+    sharpness: float
+    written: Sentences
+    said: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def write(cls, writer: CohortWriter, labels: LabelModel | None, n: int, seed: int) -> Trial:
+        """Have n histories written."""
+        asked, said, weight = {}, np.zeros(n, np.int64), np.ones(n)
+        if labels is not None:
+            said, share = np.resize(labels.levels, n), np.resize(labels.often, n)
+            column = writer.grammar.columns["label", 0]
+            asked["label"] = pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})
+            weight = share / share.mean()
+        frame, _ = writer.new(n, asked, np.random.RandomState(seed))
+        written = writer.grammar.read(*writer.form.parts(frame), None)
+        return cls(writer.sharpness, written, said, weight)
+
+
+def sharpest(
+    writer: Callable[[float], CohortWriter], data: Sentences, labels: LabelModel | None, seed: int
+) -> float:
+    """The sharpness with which histories are told apart from the data least.
+
+    Parameters
+    ----------
+    writer : callable
+        Sharpness -> who writes with it.
+    """
+    n = min(N_TRIED, len(data))
+    some = np.random.RandomState(seed).permutation(len(data))[:n]
+    known, apart = data.subset(np.sort(some)), []
+    for sharpness in SHARPNESSES:
+        one = writer(sharpness)
+        trial = Trial.write(one, labels, n, seed)
+        apart.append(told_apart(known, trial.written, trial.weight, one.grammar))
+    return SHARPNESSES[int(np.argmin(apart))]
 
 
 def told_apart(
@@ -39,9 +104,8 @@ def told_apart(
         What each that was written counts.
     """
     table = np.vstack([courses(data, grammar), courses(written, grammar)])
-    n = len(data.offsets) - 1
-    is_written = np.arange(len(table)) >= n
-    weights = np.concatenate([np.ones(n), weight])
+    is_written = np.arange(len(table)) >= len(data)
+    weights = np.append(np.ones(len(data)), weight)
     model = HistGradientBoostingClassifier(max_iter=60, random_state=0)
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
     chances = cross_val_predict(
@@ -53,26 +117,3 @@ def told_apart(
         params={"sample_weight": weights},
     )
     return max(0.5, float(roc_auc_score(is_written, chances[:, 1], sample_weight=weights)))
-
-
-def courses(sentences: Sentences, grammar: Grammar) -> NDArray[np.float64]:
-    """(n, 4 + C) how many events and moments each history has, mean and spread of the logarithms of
-    the gaps between these, and how often each code in the chart comes.
-    """
-    offsets, n, C = sentences.offsets, len(sentences.offsets) - 1, len(grammar.charted)
-    row = np.repeat(np.arange(n), np.diff(offsets))
-    event = sentences.code < grammar.n_codes
-    row, since, code = row[event], sentences.since[event], sentences.code[event]
-    first = np.append(True, row[1:] != row[:-1])
-    gap = np.append(0.0, np.diff(since.astype(np.float64)))
-    later = ~first & (gap > 0)
-    size = np.log(gap[later])
-    n_gaps = np.bincount(row[later], minlength=n)
-    mean = np.bincount(row[later], size, n) / n_gaps.clip(min=1)
-    square = np.bincount(row[later], size**2, n) / n_gaps.clip(min=1)
-    spread = np.sqrt((square - mean**2).clip(min=0))
-    track = grammar.tracks()[code]
-    own = track < C
-    count = np.bincount(row[own] * C + track[own], minlength=n * C).reshape(n, C)
-    n_events = np.bincount(row, minlength=n)
-    return np.column_stack([n_events, n_gaps, mean, spread, count]).astype(np.float64)

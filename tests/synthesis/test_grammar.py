@@ -33,9 +33,9 @@ class Untrained:
 
 @pytest.fixture(autouse=True)
 def nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(SequenceSynthesizer, "_train", lambda self, *args: Untrained())
     monkeypatch.setattr(SequenceSynthesizer, "_try", lambda self, *args: None)
-    monkeypatch.setattr(f"{SequenceSynthesizer.__module__}._history_of", lambda net: None)
+    for name, told in {"learned": Untrained(), "history_of": None}.items():
+        monkeypatch.setattr(f"{SequenceSynthesizer.__module__}.{name}", lambda *_, it=told: it)
 
 
 def learned(X, y=None, **parameters) -> SequenceSynthesizer:

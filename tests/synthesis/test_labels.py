@@ -8,6 +8,7 @@ import pytest
 
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.labels import MOST_CLASSES, LabelModel
+from tawt_sklearn.synthesis.resampling import resampled
 
 from .subjects import QUICK, simple
 
@@ -94,9 +95,21 @@ def test_labels_of_what_is_written_are_as_frequent_as_in_the_data(levels):
     place = np.arange(n) % L
     table = rng.standard_normal((n, 2))
     table[:, 0] = 0.7 * table[:, 0] + 0.5 * place - 0.4
-    calibrated = model.calibrated(table, np.array(levels)[place])
+    calibrated = model.calibrated(table, np.array(levels)[place], np.ones(n))
     shares = [calibrated.chances(table[place == k]).mean(0) for k in range(L)]
     np.testing.assert_allclose(model.often @ np.array(shares), model.often, atol=1e-3)
+
+
+def test_histories_that_are_kept_less_often_count_less():
+    """As if each had been written as often as it is kept."""
+    rng = np.random.RandomState(0)
+    z, y = rng.standard_normal((500, 2)), np.arange(500) % 2
+    model = LabelModel.fit(z + y[:, np.newaxis], y, np.arange(2))
+    said, often = np.arange(400) % 2, rng.randint(1, 4, 400)
+    weighted = model.calibrated(z[:400], said, often)
+    table, levels = np.repeat(z[:400], often, axis=0), np.repeat(said, often)
+    repeated = model.calibrated(table, levels, np.ones(len(levels)))
+    np.testing.assert_allclose(weighted.shift, repeated.shift, atol=1e-9)
 
 
 def candidates(rng, label: np.ndarray, follow: float) -> np.ndarray:
@@ -114,11 +127,11 @@ def test_histories_that_are_chosen_are_like_those_of_their_label(share, follow):
     y = (rng.random_sample(8000) < share).astype(int)
     model = LabelModel.fit(candidates(rng, y, 1.0), y, np.arange(2))
     said = np.arange(1000) % 2
-    model = model.calibrated(candidates(rng, said, follow), said)
+    model = model.calibrated(candidates(rng, said, follow), said, np.ones(1000))
     for label in (0, 1):
         owner = np.repeat(np.arange(3000), 4)
         written = candidates(rng, np.full(len(owner), label), follow)
-        rows = model.choose(written, np.full(len(owner), label), owner, rng)
+        rows = resampled(model.log_ratio(written, np.full(len(owner), label)), owner, rng)
         assert (owner[rows] == np.arange(3000)).all()
         off = 2 * label * (1 - follow)
         found = written[rows].mean(0) - [2 * label, 0]
@@ -133,7 +146,7 @@ def test_histories_that_are_chosen_are_like_those_of_their_label(share, follow):
 def test_a_level_that_nobody_was_written_for():
     z = np.random.default_rng(0).normal(size=(40, 3))
     model = LabelModel.fit(z, np.arange(40) % 3, np.arange(3))
-    assert model.calibrated(z, np.arange(40) % 2) is model
+    assert model.calibrated(z, np.arange(40) % 2, np.ones(40)) is model
 
 
 def test_one_label_asked_for_each():

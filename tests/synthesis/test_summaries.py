@@ -7,7 +7,7 @@ import pytest
 
 from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.marginals import middle_scores
-from tawt_sklearn.synthesis.summaries import N_OF_CODE, multiplied, summaries, width
+from tawt_sklearn.synthesis.summaries import N_OF_CODE, multiplied, steps, summaries, width
 from tawt_sklearn.synthesis.symbols import LEVEL, NUMBER
 
 
@@ -53,6 +53,20 @@ def test_summaries_are_those_of_a_loop(fitted, sentences):
     expected = np.array([slow(sentences, grammar, row) for row in range(len(table))])
     np.testing.assert_allclose(table, expected, atol=1e-6)
     assert (table[:, : N_OF_CODE * len(grammar.charted)].std(0) > 0).any()
+
+
+def test_steps_are_those_of_a_loop(fitted, sentences):
+    grammar = fitted.grammar_
+    scores = middle_scores(sentences.low, sentences.high)
+    expected = np.zeros((len(sentences), len(grammar.charted)))
+    for row in range(len(sentences)):
+        words = range(*sentences.offsets[row : row + 2])
+        for k, code in enumerate(grammar.charted):
+            own = [w for w in words if sentences.code[w] == code and sentences.high[w] >= 0]
+            if len(own) > 1:
+                expected[row, k] = np.abs(np.diff(scores[own])).mean()
+    np.testing.assert_allclose(steps(sentences, grammar), expected, atol=1e-6)
+    assert (expected > 0).any()
 
 
 def test_labels_are_not_in_it(fitted, X, sentences):

@@ -9,9 +9,10 @@ import torch
 
 from tawt_sklearn.events import nest_events
 from tawt_sklearn.exceptions import TrainingWarning
-from tawt_sklearn.synthesis import SequenceSynthesizer, synthesizer
+from tawt_sklearn.synthesis import SequenceSynthesizer, trials
 from tawt_sklearn.synthesis.sampling import STEERING, Writer
-from tawt_sklearn.synthesis.trials import SHARPNESSES, courses, told_apart
+from tawt_sklearn.synthesis.summaries import N_OF_COURSE, courses
+from tawt_sklearn.synthesis.trials import SHARPNESSES, told_apart
 
 from .subjects import QUICK, simple
 
@@ -36,11 +37,11 @@ def test_courses_are_what_happens_when(fitted):
     )
     told = courses(sentences(nest_events(events), fitted), fitted.grammar_)
     codes = fitted.form_.codes[fitted.grammar_.kept][fitted.grammar_.charted]
-    a = 4 + list(codes).index("a")
-    b = 4 + list(codes).index("b")
+    a = N_OF_COURSE + list(codes).index("a")
+    b = N_OF_COURSE + list(codes).index("b")
     np.testing.assert_array_equal(told[:, [0, 1, a, b]], [[4, 2, 3, 1], [1, 0, 0, 1]])
-    np.testing.assert_allclose(told[0, 2:4], [np.log(4) / 2] * 2, rtol=1e-6)
-    np.testing.assert_array_equal(told[1, 2:4], 0)
+    np.testing.assert_allclose(told[0, 2:6], [5, *[np.log(4) / 2] * 2, np.log(4)], rtol=1e-6)
+    np.testing.assert_array_equal(told[1, 2:6], 0)
 
 
 def test_histories_that_are_alike_are_not_told_apart(fitted):
@@ -63,13 +64,13 @@ def test_the_sharpness_that_is_told_apart_less_is_kept(monkeypatch, better):
     seen = []
 
     def apart(data, written, weight, grammar):
-        assert len(data.offsets) == len(written.offsets) == len(weight) + 1 == 121
+        assert len(data) == len(written) == len(weight) == 120
         assert weight.mean() == pytest.approx(1)
         assert weight[1] == pytest.approx(2 * 0.25)  # of the rarer label
         seen.append(SHARPNESSES[len(seen)])
         return 0.5 if seen[-1] == better else 0.6
 
-    monkeypatch.setattr(synthesizer, "told_apart", apart)
+    monkeypatch.setattr(trials, "told_apart", apart)
     X = simple(120)
     model = SequenceSynthesizer(**QUICK).fit(X, (np.arange(120) % 4 == 0).astype(int))
     assert seen == list(SHARPNESSES)
@@ -105,11 +106,12 @@ def test_what_was_trained_is_kept_when_trials_are_interrupted(monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthesizer, "told_apart", interrupt)
+    monkeypatch.setattr(trials, "told_apart", interrupt)
     X, y = simple(100), np.arange(100) % 2
     with pytest.warns(TrainingWarning, match="trials"):
         model = SequenceSynthesizer(**QUICK).fit(X, y)
     assert model.sharpness_ == 1.0
+    assert model.ratio_.n_trees == 0
     assert len(model.sample(3, y=1, random_state=0)[1]) == 3
 
 

@@ -1,0 +1,95 @@
+"""New subjects: of several histories that were written for each, one such as the data have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tawt_sklearn.synthesis.cohorts import CohortWriter
+from tawt_sklearn.synthesis.labels import LabelModel
+from tawt_sklearn.synthesis.resampling import DensityRatio, appearance, resampled
+from tawt_sklearn.synthesis.summaries import summaries
+
+SUBJECTS_AT_ONCE = 2048
+"""Whose candidates are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Has several histories written for each subject, and chooses by importance resampling.
+
+    Attributes
+    ----------
+    writer : CohortWriter
+    ratio : DensityRatio
+        How much more often the data have such histories.
+    labels : LabelModel or None
+        Where labels are drawn from, and how much more often subjects with a label that was asked
+        for have such histories.
+    n_candidates : int
+        Histories written for each subject.
+    """
+
+    writer: CohortWriter
+    ratio: DensityRatio
+    labels: LabelModel | None
+    n_candidates: int
+
+    def new(
+        self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
+    ) -> tuple[pd.DataFrame, NDArray | None]:
+        """Frame and labels of n subjects that have what is asked for."""
+        parts = []
+        for first in range(0, n, SUBJECTS_AT_ONCE):
+            rows = slice(first, min(first + SUBJECTS_AT_ONCE, n))
+            some = {
+                kind: frame if len(frame) == 1 else frame.iloc[rows]
+                for kind, frame in asked.items()
+            }
+            parts.append(self._some(rows.stop - rows.start, some, random))
+        frames, labels = zip(*parts, strict=True)
+        if len(parts) == 1:
+            return frames[0], labels[0]
+        frame = pd.concat(frames, ignore_index=True)
+        return frame, None if labels[0] is None else np.concatenate(labels)
+
+    def _some(
+        self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
+    ) -> tuple[pd.DataFrame, NDArray | None]:
+        wanted = np.zeros(n, bool)
+        if self.labels is not None and "label" in asked:
+            wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
+        several = wanted | (self.ratio.n_trees > 0)  # others are as good as any
+        owner = np.tile(np.flatnonzero(several), self.n_candidates - 1)
+        owner = np.concatenate([np.arange(n), owner])
+        every = {
+            kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
+            for kind, frame in asked.items()
+        }
+        frame, said = self.writer.new(len(owner), every, random)
+        if len(owner) == n and self.labels is None:
+            return frame, said
+        grammar = self.writer.grammar
+        sentences = grammar.read(*self.writer.form.parts(frame), None)
+        weight, told = np.zeros(len(owner)), summaries(sentences, grammar)
+        if self.ratio.n_trees:
+            weight += self.ratio.log_ratio(appearance(sentences, grammar))
+        if self.labels is None:
+            rows = resampled(weight, owner, random)
+            return _at(frame, rows), None if said is None else said[rows]
+        assert said is not None
+        column = grammar.columns["label", 0]
+        level, _ = column.read(pd.Series(said.reshape(-1)))
+        weight += np.where(wanted[owner], self.labels.log_ratio(told, level), 0.0)
+        rows = resampled(weight, owner, random)
+        level = np.where(wanted, level[rows], self.labels.draw(told[rows], random))
+        drawn = column.written(level, np.full(n, np.nan), 0).to_numpy()
+        kept = np.where(wanted, said.reshape(-1)[rows], drawn)
+        return _at(frame, rows), kept.reshape(n, *said.shape[1:])
+
+
+def _at(frame: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
+    return frame.iloc[rows].reset_index(drop=True)
