@@ -42,19 +42,21 @@ class Selection:
         self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
     ) -> tuple[pd.DataFrame, NDArray | None]:
         """Frame and labels of n subjects that have what is asked for."""
-        parts = []
+        frames: list[pd.DataFrame] = []
+        labels: list[NDArray | None] = []
         for first in range(0, n, SUBJECTS_AT_ONCE):
             rows = slice(first, min(first + SUBJECTS_AT_ONCE, n))
             some = {
                 kind: frame if len(frame) == 1 else frame.iloc[rows]
                 for kind, frame in asked.items()
             }
-            parts.append(self._some(rows.stop - rows.start, some, random))
-        frames, labels = zip(*parts, strict=True)
-        if len(parts) == 1:
+            frame, label = self._some(rows.stop - rows.start, some, random)
+            frames.append(frame)
+            labels.append(label)
+        if len(frames) == 1:
             return frames[0], labels[0]
-        frame = pd.concat(frames, ignore_index=True)
-        return frame, None if labels[0] is None else np.concatenate(labels)
+        said = [label for label in labels if label is not None]
+        return pd.concat(frames, ignore_index=True), np.concatenate(said) if said else None
 
     def _some(
         self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState

@@ -362,9 +362,11 @@ class SequenceSynthesizer(
         trial = Trial.write(writer(self.sharpness_), self.labels_, n, seed)
         log_ratio = np.zeros(n)
         if several:
-            tables = (appearance(one, self.grammar_) for one in (known, trial.written))
+            of_data, written = (
+                appearance(sentences, self.grammar_) for sentences in (known, trial.written)
+            )
             self.ratio_, log_ratio = DensityRatio.fit(
-                *tables, trial.weight, self.n_candidates, seed
+                of_data, written, trial.weight, self.n_candidates, seed
             )
         if self.labels_ is not None:
             told = summaries(trial.written, self.grammar_)
@@ -415,7 +417,7 @@ class SequenceSynthesizer(
         selection = Selection(writer, self.ratio_, self.labels_, self.n_candidates)
         return self.form_.shown(*selection.new(n, asked, random))
 
-    def _writer(self, sharpness: float, what: str = "subjects") -> CohortWriter:
+    def _writer(self, sharpness: float, what: str = "histories") -> CohortWriter:
         return CohortWriter(
             decoder=self.net_.module_.eval().decoder,
             grammar=self.grammar_,
