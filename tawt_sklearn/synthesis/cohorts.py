@@ -59,11 +59,22 @@ class CohortWriter:
     title: str | None
 
     def new(
-        self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
+        self,
+        n: int,
+        asked: dict[str, pd.DataFrame],
+        random: np.random.RandomState,
+        copies: int = 1,
     ) -> tuple[pd.DataFrame, NDArray | None]:
-        """New subjects with what is asked for, and with labels as they were said."""
+        """New subjects with what is asked for, and with labels as they were said.
+
+        Of each there are some copies, one after the other, of which the same is stated.
+        """
         given = self.grammar.given(asked, n)
-        return self.write(n, lambda rows, own: self._latents(own), given, asked, random)
+
+        def latents(rows: slice, own: np.random.RandomState) -> Latents:
+            return self._latents(own)
+
+        return self.write(n, latents, given, asked, random, copies=copies)
 
     def _latents(self, random: np.random.RandomState) -> Latents:
         """Draws new latents of histories of which something is stated."""
@@ -82,6 +93,7 @@ class CohortWriter:
         asked: dict[str, pd.DataFrame],
         random: Any,
         in_strata: bool = True,
+        copies: int = 1,
     ) -> tuple[pd.DataFrame, NDArray | None]:
         """Rows in groups, so that the network's memory does not grow with their number.
 
@@ -89,7 +101,8 @@ class CohortWriter:
         depend on how many.
         """
         device = self.decoder.begin.device
-        groups = [slice(first, min(first + AT_ONCE, n)) for first in range(0, n, AT_ONCE)]
+        size = max(AT_ONCE // copies, 1)
+        groups = [slice(first, min(first + size, n)) for first in range(0, n, size)]
         seeds = random.randint(2**31 - 1, size=len(groups))
 
         def write(group: tuple[slice, int]) -> Written:
@@ -98,18 +111,20 @@ class CohortWriter:
             some = {word: (a[rows], b[rows]) for word, (a, b) in given.items()}
             generator = torch.Generator(device).manual_seed(int(seed))
             writer = Writer(self.decoder, self.grammar, self.beginnings, generator, self.sharpness)
-            draw = latents(rows, np.random.RandomState(seed))
-            written = writer.write(draw, rows.stop - rows.start, some, bar.update, in_strata)
-            return written._replace(row=written.row + rows.start)
+            draw, size = latents(rows, np.random.RandomState(seed)), rows.stop - rows.start
+            written = writer.write(draw, size, some, bar.update, in_strata, copies)
+            return written._replace(row=written.row + rows.start * copies)
 
         n_threads = torch.get_num_threads() if device.type == "cpu" else 1
         with (
-            tqdm(total=n, disable=self.title is None, desc=self.title) as bar,
+            tqdm(total=n * copies, disable=self.title is None, desc=self.title) as bar,
             isolated_torch(0, device, n_threads=1),
         ):
             parts = in_threads(write, list(zip(groups, seeds, strict=True)), n_threads)
         whole = Written(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-        return self.form.write(whole, self.grammar, asked)
+        own = np.repeat(np.arange(n), copies)
+        every = {k: frame if len(frame) == 1 else frame.iloc[own] for k, frame in asked.items()}
+        return self.form.write(whole, self.grammar, every)
 
 
 def in_threads(work: Callable[[_T], _R], tasks: list[_T], n_threads: int) -> list[_R]:

@@ -197,8 +197,9 @@ class Writer:
         given: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]],
         progress: Callable[[int], Any],
         in_strata: bool = True,
+        copies: int = 1,
     ) -> Written:
-        """Sentences of ``n`` rows.
+        """Sentences of ``n * copies`` rows, of which one after the other begin in the same way.
 
         Parameters
         ----------
@@ -212,12 +213,14 @@ class Writer:
         in_strata : bool
             Whether rows may be chosen by their length where nothing is given, so that lengths come
             as often as in the data; else rows are in the order of the latents.
+        copies : int
+            Rows of which the same is stated.
         """
         decoder = self.decoder
         P = decoder.n_prefix
-        begun = self._begin(n, given, in_strata)  # (n, P + C)
+        begun = tuple(told.repeat(copies, axis=0) for told in self._begin(n, given, in_strata))
         level = torch.from_numpy(self.grammar.level_symbols(begun[0][:, P:])).to(self.device)
-        symbol, score = (torch.from_numpy(told).to(self.device) for told in begun)
+        symbol, score = (torch.from_numpy(told).to(self.device) for told in begun)  # (rows, P + C)
         first, symbol, score = score[:, P:], symbol[:, :P], score[:, :P]
         latent = z(torch.cat([decoder.stated.columns(symbol, score), first], dim=1))
         rows = self._read_prefix(latent, symbol, score, first, level)

@@ -21,6 +21,9 @@ SUBJECTS_AT_ONCE = 2048
 class Selection:
     """Has several histories written for each subject, and chooses by importance resampling.
 
+    The same is stated of all of them, so that what is stated, such as how long they are, stays as
+    frequent as it was drawn, however well long ones are written.
+
     Attributes
     ----------
     writer : CohortWriter
@@ -64,16 +67,12 @@ class Selection:
         wanted = np.zeros(n, bool)
         if self.labels is not None and "label" in asked:
             wanted = np.broadcast_to(asked["label"][0].notna().to_numpy(), n)
-        several = wanted | (self.ratio.n_trees > 0)  # others are as good as any
-        owner = np.tile(np.flatnonzero(several), self.n_candidates - 1)
-        owner = np.concatenate([np.arange(n), owner])
-        every = {
-            kind: frame if len(frame) == 1 else frame.iloc[owner].reset_index(drop=True)
-            for kind, frame in asked.items()
-        }
-        frame, said = self.writer.new(len(owner), every, random)
-        if len(owner) == n and self.labels is None:
+        several = self.ratio.n_trees > 0 or wanted.any()  # else one is as good as another
+        copies = self.n_candidates if several else 1
+        frame, said = self.writer.new(n, asked, random, copies)
+        if copies == 1 and self.labels is None:
             return frame, said
+        owner = np.repeat(np.arange(n), copies)
         grammar = self.writer.grammar
         sentences = grammar.read(*self.writer.form.parts(frame), None)
         weight, told = np.zeros(len(owner)), summaries(sentences, grammar)

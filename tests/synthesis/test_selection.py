@@ -142,6 +142,17 @@ def test_what_was_asked_for_stays_with_its_subject(fitted, monkeypatch):
     assert (drawn == 1).all() and (X["age"] == 3).all()
 
 
+def test_the_same_is_stated_of_all_candidates(fitted):
+    static = simple(7, static={"age": np.arange(7.0)})[["age"]].set_axis([3, 3, 0, 1, 2, 9, 9])
+    writer = fitted._writer(1.0)
+    frame, said = writer.new(7, {"static": static}, np.random.RandomState(0), copies=4)
+    np.testing.assert_array_equal(frame["age"], np.repeat(np.arange(7.0), 4))
+    np.testing.assert_array_equal(said, np.repeat(said[::4], 4))
+    lengths = np.diff(frame["events"].array.offsets)
+    np.testing.assert_array_equal(lengths, np.repeat(lengths[::4], 4))
+    assert len(set(map(str, frame["events"][lengths == lengths.max()]))) > 1
+
+
 def test_without_labels():
     model = SequenceSynthesizer(**QUICK).fit(simple(120, most=8))
     assert model.ratio_.n_trees > 0
