@@ -330,7 +330,7 @@ def distinct_rows(
     """Rows to learn from, each different from the others, and their weights.
 
     Rows that agree in everything, label included, become one whose weight is the sum of theirs;
-    the order is that of the rows' hashes.  So a weight of two
+    the order is that of the rows' hashes, without what stands beside events.  So a weight of two
     is the same as the row given twice, to the last bit, and a fit does not depend on the order in
     which the rows come.  A false match of two different rows takes a collision of 64-bit hashes.
 
@@ -347,15 +347,22 @@ def distinct_rows(
     weights : (m,) float64
     """
     if isinstance(rows, Panel):
-        hashes = mix_hashes(rows.hashes(), label_hashes(labels))
+        plain = hashes = mix_hashes(rows.hashes(), label_hashes(labels))
     else:
-        rows = with_digests(rows, modalities)
-        columns = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
-        parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, columns)]
-        _refuse_unhashable(rows)
-        hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
+        table = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
+        told = with_digests(rows, modalities)
+        _refuse_unhashable(told)
+        hashes = _hashes(told, table)
+        # What is called by a digest, such as a file by its path, does not decide the order.
+        plain = _hashes(rows.drop(columns=list(modalities)), table) if modalities else hashes
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    return first.astype(np.int64), np.bincount(group, weights).astype(np.float64)
+    order = np.lexsort([first, plain[first]])
+    return first[order].astype(np.int64), np.bincount(group, weights)[order].astype(np.float64)
+
+
+def _hashes(rows: pd.DataFrame, labels: pd.DataFrame) -> NDArray[np.uint64]:
+    parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, labels)]
+    return pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
 
 
 def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any, Any]:
