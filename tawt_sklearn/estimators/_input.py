@@ -88,7 +88,9 @@ def _checked_frame(
     estimator: BaseEstimator, frame: pd.DataFrame, preparation: Any
 ) -> tuple[pd.DataFrame, Form]:
     """A frame of histories, if it is like that of fit."""
-    modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
+    beside = modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
+    if preparation is None:
+        _refuse_unhashable(frame if beside is None else frame.drop(columns=beside.columns))
     _refuse_repeated_names(frame)
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
@@ -222,6 +224,19 @@ def require_events(frame: pd.DataFrame) -> None:
         )
 
 
+def _refuse_unhashable(rows: pd.DataFrame) -> None:
+    """Refuse columns of arrays and lists, which are no static columns."""
+    for name in rows.columns:
+        column = rows[name]
+        if column.dtype == object and not column.map(pd.api.types.is_hashable).all():
+            found = next(x for x in column if not pd.api.types.is_hashable(x))
+            raise DataError(
+                f"Expected numbers, categories or text in column {name!r}. Got a "
+                f"{type(found).__name__}. Images and other items need "
+                f"modalities={{{name!r}: ImageEncoder()}}; else drop the column."
+            )
+
+
 def _refuse_repeated_names(frame: pd.DataFrame) -> None:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
@@ -311,19 +326,6 @@ def check_index(y: Any, X: Any, what: str) -> None:
     )
 
 
-def _refuse_unhashable(rows: pd.DataFrame) -> None:
-    """Refuse columns of arrays and lists, which are no static columns."""
-    for name in rows.columns:
-        column = rows[name]
-        if column.dtype == object and not column.map(pd.api.types.is_hashable).all():
-            found = next(x for x in column if not pd.api.types.is_hashable(x))
-            raise DataError(
-                f"Expected numbers, categories or text in column {name!r}. Got a "
-                f"{type(found).__name__}. Images and other items need "
-                f"modalities={{{name!r}: ImageEncoder()}}; else drop the column."
-            )
-
-
 def distinct_rows(
     rows: Rows, labels: NDArray, weights: NDArray[np.float64], modalities: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -350,9 +352,7 @@ def distinct_rows(
         plain = hashes = mix_hashes(rows.hashes(), label_hashes(labels))
     else:
         table = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
-        told = with_digests(rows, modalities)
-        _refuse_unhashable(told)
-        hashes = _hashes(told, table)
+        hashes = _hashes(with_digests(rows, modalities), table)
         # What is called by a digest, such as a file by its path, does not decide the order.
         plain = _hashes(rows.drop(columns=list(modalities)), table) if modalities else hashes
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)

@@ -173,7 +173,8 @@ class TimeAwareEncoder(
     predict_batch_size : int or "auto", default="auto"
         Rows that are embedded at once, those of like length together.  ``"auto"`` is 64 on a CPU
         and 1,024 on a GPU; in any case fewer where they have more than 131,072 events together (a
-        million on a GPU).  What does not fit into memory is halved, with a warning.
+        million on a GPU), or 128 images or other items beside them (1,024).  What does not fit into
+        memory is halved, with a warning.
     n_jobs : int, default=None
         Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
         of the time where its core is free and costs a multiple of it where it is not.  Results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 
-from tawt_sklearn.exceptions import DataError, DataWarning
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.persistence.savable import Savable
+from tawt_sklearn.tokens.image_kinds import check_scale, usual_size, warn_sizes
 from tawt_sklearn.tokens.images import (
     WITHOUT_ALPHA,
-    Pixels,
-    Shape,
     become,
     digest_of,
     read_image,
@@ -39,14 +37,8 @@ HUB = "hf:"
 N_MEASURED = 512
 """Images that the mean and the spread of pixels are learned from."""
 
-LONGEST_SIDE = 224
-"""Of images where ``image_size`` does not say what to make of them."""
-
 Statistics = tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]
 """Mean and standard deviation of each channel, and the range of all pixels."""
-
-NEARLY_UNIT = (-0.5, 1.5)
-"""Numbers outside are on another scale than 0 to 1, which resizing may overshoot a little."""
 
 
 class ImageEncoder(Savable, Modality):
@@ -188,7 +180,7 @@ class ImageEncoder(Savable, Modality):
             config = configuration_of(self._hub_name)
             made_for = size_and_channels(config)
             size, channels = size or made_for[0], channels or made_for[1]
-        size = size or _usual_size(shapes)
+        size = size or usual_size(shapes)
         usual, n_usual = Counter(shape.channels for shape in shapes).most_common(1)[0]
         channels = int(channels or usual)
         for k, shape in enumerate(shapes):
@@ -198,9 +190,10 @@ class ImageEncoder(Savable, Modality):
         self.image_size_, self.channels_, self.config_ = size, channels, config
         stated = self._stated_statistics()
         self.unit_ = stated is not None or any(shape.whole for shape in shapes)
+        self.range_ = (0.0, 1.0)  # until images have been read
         self.mean_, self.scale_, self.range_ = stated or self._statistics(items)
         self.width_ = self._width()
-        _warn_sizes(shapes, size)
+        warn_sizes(shapes, size)
         return self
 
     def _validate_backbone(self) -> None:
@@ -301,31 +294,9 @@ class ImageEncoder(Savable, Modality):
         C = image.numbers.shape[2]
         if not self._takes(C, self.channels_):
             raise DataError(self._other_channels(C, self.channels_, "as in fit"))
-        self._check_scale(image)
+        if hasattr(self, "unit_"):  # which files of before it was learned have not
+            check_scale(image, self.unit_, self.range_)
         return resized(with_channels(image.numbers, self.channels_), self.image_size_).numpy()
-
-    def _check_scale(self, image: Pixels) -> None:
-        """Refuse pixels from 0 to 255 beside those from 0 to 1."""
-        lowest, highest = NEARLY_UNIT
-        if not hasattr(self, "unit_") or image.whole == self.unit_:  # else of an older file
-            return
-        if image.whole:
-            low, high = self.range_
-            if low < lowest or high > highest:
-                raise DataError(
-                    f"Expected numbers from {low:g} to {high:g}, as in fit. Got whole numbers of 8 "
-                    "or 16 bits without a sign, or a file of them, which become 0 to 1. Give an "
-                    "array of floats, as those of fit: np.asarray(image, float), of a file "
-                    "np.asarray(PIL.Image.open(path), float)."
-                )
-            return
-        low, high = float(image.numbers.min()), float(image.numbers.max())
-        if low < lowest or high > highest:
-            raise DataError(
-                "Expected pixels from 0 to 1, beside images of uint8 or the like, which become "
-                f"that. Got numbers from {low:g} to {high:g}. Give it as uint8, too, or divide it "
-                "by 255."
-            )
 
     def digest(self, item: Any) -> str:
         """What tells an image from others: its pixels, or of a file its path, size and time."""
@@ -387,24 +358,3 @@ def _named(position: int, look: Any, item: Any) -> Any:
             "anew, or put None in its place."
         )
         raise ItemError(position, told) from error
-
-
-def _usual_size(shapes: Sequence[Shape]) -> tuple[int, int]:
-    """The size that most images have, of the larger ones where as many have another."""
-    counts = Counter((shape.height, shape.width) for shape in shapes)
-    (height, width), _ = max(counts.items(), key=lambda item: (item[1], item[0]))
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(2, round(height * factor)), max(2, round(width * factor))
-
-
-def _warn_sizes(shapes: Sequence[Shape], size: tuple[int, int]) -> None:
-    found = sorted({(shape.height, shape.width) for shape in shapes})
-    if len(found) > 1:
-        some = ", ".join(f"{height} x {width}" for height, width in found[:4])
-        warnings.warn(
-            f"Images have {len(found)} different sizes ({some}{', ...' if len(found) > 4 else ''})"
-            f"; all are resized to {size[0]} x {size[1]}, further ones, too. Set image_size to "
-            "choose another size.",
-            DataWarning,
-            stacklevel=2,
-        )

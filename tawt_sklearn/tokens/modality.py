@@ -215,5 +215,10 @@ def _on_clock(time: Any, to_clock: Callable[..., Any], row: Hashable, column: Ha
 
 def place(column: Hashable, row: Hashable) -> str:
     """How errors call a cell."""
-    row = row.item() if isinstance(row, np.generic) else row
-    return f"column {column!r}, row {row!r}"
+    if isinstance(row, tuple):  # of a MultiIndex
+        row = tuple(_plain(part) for part in row)
+    return f"column {column!r}, row {_plain(row)!r}"
+
+
+def _plain(label: Hashable) -> Hashable:
+    return label.item() if isinstance(label, np.generic) else label

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tawt_sklearn import (
     ImageEncoder,
+    SequenceSynthesizer,
     TimeAwareClassifier,
 )
 from tawt_sklearn.exceptions import DataError, DataWarning
@@ -101,6 +102,9 @@ def test_strings_that_are_no_paths(path, X, y):
 def test_arrays_that_no_modality_names(X, y):
     with pytest.raises(DataError, match="column 'xray'. Got a ndarray.*modalities"):
         classifier(modalities=None).fit(X, y)
+    for model in (encoder(modalities=None), SequenceSynthesizer()):
+        with pytest.raises(DataError, match="column 'xray'. Got a ndarray.*drop the column"):
+            model.fit(X)
 
 
 def test_an_encoder_with_modalities_needs_their_columns(X, y):
@@ -165,7 +169,7 @@ def test_floats_beside_whole_numbers_are_from_zero_to_one(concat, X, y):
     message = r"from 0 to 1, beside images of uint8.*Got numbers from \d+ to \d+.*divide it by 255"
     with pytest.raises(DataError, match=message):
         concat.predict(of_floats(X, 1.0))
-    with pytest.raises(DataError, match=f"row {X.index[7]!r}: {message[:20]}"):
+    with pytest.raises(DataError, match=f"row {X.index[7]!r}: Expected pixels {message}"):
         classifier().fit(changed(X, X["xray"].iloc[7].astype(float)), y)
 
 
@@ -183,3 +187,10 @@ def test_pairs_of_images_are_no_pairs_of_a_time_and_an_image(X, y):
         classifier().fit(changed(X, (X["xray"].iloc[7], X["xray"].iloc[7])), y)
     with pytest.raises(DataError, match="Got ndarray.*several are a list"):
         classifier().fit(changed(X, np.array([X["xray"].iloc[7], None], dtype=object)), y)
+
+
+def test_rows_are_named_whatever_they_are_called(X, y):
+    index = pd.MultiIndex.from_product([["a", "b"], range(30)])
+    odd = changed(X, 3).set_index(index)
+    with pytest.raises(DataError, match=r"row \('a', 7\): Expected an image"):
+        classifier().fit(odd, y.to_numpy())
