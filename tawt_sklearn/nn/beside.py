@@ -104,13 +104,11 @@ class ItemTokens(nn.Module):
             return Seen(patches, self.norm(tokens[:, 0]), there, None)
         if self.training or missing.dtype != torch.float64:
             items = items.padded(FEW_SIZES)
-        encoded = self.encoded(items)
-        encoded = self.norm(encoded)
-        if (items.row < 0).any():
-            own = items.row >= 0
-            items, encoded = items.keep(own), encoded[own]
-        row, timed = items.row, ~items.time.isnan()
-        time = items.time.nan_to_num(0.0)
+        encoded, row, time = self.norm(self.encoded(items)), items.row, items.time
+        if (row < 0).any():
+            own = row >= 0
+            encoded, row, time = encoded[own], row[own], time[own]
+        timed, time = ~time.isnan(), time.nan_to_num(0.0)
         encoded = encoded + (self.time_encoding(time) * timed.unsqueeze(1)).unsqueeze(1)
 
         count = torch.bincount(row, minlength=n_rows)
