@@ -360,7 +360,7 @@ def distinct_rows(
     return first[order].astype(np.int64), np.bincount(group, weights)[order].astype(np.float64)
 
 
-def _hashes(rows: pd.DataFrame, labels: pd.DataFrame) -> NDArray[np.uint64]:
+def _hashes(rows: pd.DataFrame, labels: pd.DataFrame) -> NDArray:
     parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, labels)]
     return pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
 

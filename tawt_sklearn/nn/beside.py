@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -239,7 +239,7 @@ class Beside(nn.Module):
         return self.fusion.weighed(encoded, readout, seen)[1].mean(2)
 
 
-def times_of_items(column: str) -> DataError:
+def times_of_items(column: Hashable) -> DataError:
     """The error for items with a time where they have nothing to join."""
     return DataError(
         f'Expected patching="dual", "time" or "feature" where items of column {column!r} have '
