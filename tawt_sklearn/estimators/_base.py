@@ -31,7 +31,7 @@ from tawt_sklearn.estimators._input import (
     take_rows,
 )
 from tawt_sklearn.estimators._modalities import NestedModalities, modality_columns
-from tawt_sklearn.estimators._modality_weights import remember_weights, weights_of_rows
+from tawt_sklearn.estimators._modality_weights import WeighsModalities, remember_weights
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._per_step import (
     is_per_step,
@@ -100,7 +100,13 @@ class Ready:
 
 
 class TimeAwareEstimator(
-    SharesPretrained, NestedModalities, Exportable, CallbackSupportMixin, SavedOnce, BaseEstimator
+    SharesPretrained,
+    NestedModalities,
+    WeighsModalities,
+    Exportable,
+    CallbackSupportMixin,
+    SavedOnce,
+    BaseEstimator,
 ):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
 
@@ -449,7 +455,7 @@ class TimeAwareEstimator(
             model["backbone"] = architecture(self, ready.preparation)
             model |= beside(self, ready.preparation)
         else:
-            model |= ready.pretrained.model(self.dropout)
+            model |= ready.pretrained.model(self.dropout, float(self.modality_dropout))
             if isinstance(ready.target, NumericTarget):
                 # Ridge weights are large and cancel each other, which dropout would break.
                 model["head_dropout"] = 0.0
@@ -542,28 +548,6 @@ class TimeAwareEstimator(
         }
 
     # ---- prediction --------------------------------------------------------------------------
-
-    def modality_weights(self, X: Any) -> pd.DataFrame:
-        """What the events and each modality weigh in the answer for each row.
-
-        Parameters
-        ----------
-        X : as in :meth:`fit`
-
-        Returns
-        -------
-        DataFrame of n rows
-            Columns ``"events"`` and the names of ``modalities``; the weights of a row, means over
-            members and coordinates of the gate, sum to one.
-
-        Raises
-        ------
-        ValueError
-            There is no gate: ``fusion`` is not ``"gated"``.
-        """
-        check_is_fitted(self)
-        frame, _ = read_rows(self, X, self.preparation_)
-        return weights_of_rows(self.nets_, self.preparation_.dataset(frame), self, frame)
 
     def _answers(self, X: Any) -> tuple[NDArray[np.float64], Rows]:
         """What the members say together (n, K), and what ``X`` was.

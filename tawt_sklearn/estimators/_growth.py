@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.tokens.vocabulary import N_SPECIAL, Vocabulary
 from tawt_sklearn.training.pretraining import PretrainingNet
@@ -171,3 +173,64 @@ def _begin_rows(table: Tensor, known: Tensor, source: list[int | str]) -> None:
                 table[row] = real.mean(0)
             elif isinstance(start, int) and start < len(known):
                 table[row] = known[start]
+
+
+class GrowsVocabulary:
+    """Of an encoder: its methods that change which codes it knows, and what they are called."""
+
+    def add_codes(
+        self,
+        codes: Any,
+        init: Literal["mean", "random", "similar"] = "mean",
+        like: Mapping[Any, Any] | None = None,
+    ) -> Self:
+        """Let the network know further codes.
+
+        Embeddings and predictions of histories without the new codes stay what they are until
+        training goes on (:meth:`partial_fit`, or fine-tuning); estimators that were fine-tuned
+        before have a network of their own and are not touched.
+
+        Parameters
+        ----------
+        codes : mapping of codes to settings, histories, or TripletSequencer
+            As for :meth:`TripletSequencer.add_codes <tawt_sklearn.TripletSequencer.add_codes>`.
+            Where the histories came tokenised: the sequencer that made them, after its own
+            ``add_codes``.
+        init : {"mean", "random", "similar"}, default="mean"
+            What the network starts from for a new code: the mean of the codes it knows, random
+            numbers, or what it knows of a similar code.
+        like : mapping of new codes to known ones, optional
+            Similar codes.  With ``init="similar"`` all new codes need one; otherwise those that
+            have one start from it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            A code that is known already, or settings that do not say what a code is.
+        """
+        check_is_fitted(self)
+        with restored_on_failure(self):
+            add_codes(self, codes, init, like)
+        return self
+
+    def rename_codes(self, names: Mapping[Any, Any]) -> Self:
+        """Give codes other names, as a change of coding system does; nothing else changes.
+
+        Codes that are no longer used need nothing: they just do not occur.
+
+        Parameters
+        ----------
+        names : mapping of known codes to new names
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        with restored_on_failure(self):
+            rename_codes(self, names)
+        return self

@@ -88,7 +88,9 @@ def _checked_frame(
     estimator: BaseEstimator, frame: pd.DataFrame, preparation: Any
 ) -> tuple[pd.DataFrame, Form]:
     """A frame of histories, if it is like that of fit."""
-    modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
+    beside = modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
+    if preparation is None:
+        _refuse_unhashable(frame if beside is None else frame.drop(columns=beside.columns))
     _refuse_repeated_names(frame)
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
@@ -222,6 +224,19 @@ def require_events(frame: pd.DataFrame) -> None:
         )
 
 
+def _refuse_unhashable(rows: pd.DataFrame) -> None:
+    """Refuse columns of arrays and lists, which are no static columns."""
+    for name in rows.columns:
+        column = rows[name]
+        if column.dtype == object and not column.map(pd.api.types.is_hashable).all():
+            found = next(x for x in column if not pd.api.types.is_hashable(x))
+            raise DataError(
+                f"Expected numbers, categories or text in column {name!r}. Got a "
+                f"{type(found).__name__}. Images and other items need "
+                f"modalities={{{name!r}: ImageEncoder()}}; else drop the column."
+            )
+
+
 def _refuse_repeated_names(frame: pd.DataFrame) -> None:
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
@@ -311,26 +326,13 @@ def check_index(y: Any, X: Any, what: str) -> None:
     )
 
 
-def _refuse_unhashable(rows: pd.DataFrame) -> None:
-    """Refuse columns of arrays and lists, which are no static columns."""
-    for name in rows.columns:
-        column = rows[name]
-        if column.dtype == object and not column.map(pd.api.types.is_hashable).all():
-            found = next(x for x in column if not pd.api.types.is_hashable(x))
-            raise DataError(
-                f"Expected numbers, categories or text in column {name!r}. Got a "
-                f"{type(found).__name__}. Images and other items need "
-                f"modalities={{{name!r}: ImageEncoder()}}; else drop the column."
-            )
-
-
 def distinct_rows(
     rows: Rows, labels: NDArray, weights: NDArray[np.float64], modalities: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows to learn from, each different from the others, and their weights.
 
     Rows that agree in everything, label included, become one whose weight is the sum of theirs;
-    the order is that of the rows' hashes.  So a weight of two
+    the order is that of the rows' hashes, without what stands beside events.  So a weight of two
     is the same as the row given twice, to the last bit, and a fit does not depend on the order in
     which the rows come.  A false match of two different rows takes a collision of 64-bit hashes.
 
@@ -347,15 +349,20 @@ def distinct_rows(
     weights : (m,) float64
     """
     if isinstance(rows, Panel):
-        hashes = mix_hashes(rows.hashes(), label_hashes(labels))
+        plain = hashes = mix_hashes(rows.hashes(), label_hashes(labels))
     else:
-        rows = with_digests(rows, modalities)
-        columns = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
-        parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, columns)]
-        _refuse_unhashable(rows)
-        hashes = pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
+        table = pd.DataFrame(labels.reshape(len(labels), -1), index=rows.index)
+        hashes = _hashes(with_digests(rows, modalities), table)
+        # What is called by a digest, such as a file by its path, does not decide the order.
+        plain = _hashes(rows.drop(columns=list(modalities)), table) if modalities else hashes
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    return first.astype(np.int64), np.bincount(group, weights).astype(np.float64)
+    order = np.lexsort([first, plain[first]])
+    return first[order].astype(np.int64), np.bincount(group, weights)[order].astype(np.float64)
+
+
+def _hashes(rows: pd.DataFrame, labels: pd.DataFrame) -> NDArray:
+    parts = [part.set_axis(range(part.shape[1]), axis=1) for part in (rows, labels)]
+    return pd.util.hash_pandas_object(pd.concat(parts, axis=1), index=False).to_numpy()
 
 
 def prepare(estimator: Any, rows: Rows, form: Form, sequencer: Any) -> tuple[Any, Any]:

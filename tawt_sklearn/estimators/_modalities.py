@@ -14,11 +14,18 @@ from sklearn.base import clone
 from tawt_sklearn.events.array import EventsArray
 from tawt_sklearn.events.dtype import EventsDtype
 from tawt_sklearn.exceptions import DataError
+from tawt_sklearn.nn.beside import times_of_items
 from tawt_sklearn.nn.fusion import FUSIONS
-from tawt_sklearn.tokens.modality import NEEDED, ItemError, is_missing, read_cells
+from tawt_sklearn.tokens.modality import NEEDED, ItemError, pairs_of, read_cells
 from tawt_sklearn.training.beside import ItemColumn, unreadable
 
 PREFIX = "modalities__"
+
+EVENTS, FUSED = "events", "fused"
+"""What weights and embeddings of the events, and of all together, are called."""
+
+OF_MODALITIES = ("fusion", "modality_dropout", "modality_training", "output")
+"""Parameters that mean nothing without modalities."""
 
 
 class NestedModalities:
@@ -86,6 +93,8 @@ def check_modalities(estimator: Any) -> None:
     """
     given = estimator.modalities
     if given is None:
+        if getattr(estimator, "pretrained", None) is None:  # which may have some
+            refuse_without_modalities(estimator)
         return
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
@@ -97,6 +106,13 @@ def check_modalities(estimator: Any) -> None:
             raise ValueError(
                 "Expected names of columns, without two underscores in a row, as keys of "
                 f"modalities. Got {name!r}: rename the column."
+            )
+        if name in (EVENTS, FUSED):
+            raise DataError(
+                f"Expected other names than {EVENTS!r} and {FUSED!r} as keys of modalities: so the "
+                "histories themselves, and all together, are called in weights and embeddings. Got "
+                f"{name!r}. Leave it out of modalities if it is the column of the histories, else "
+                "rename it."
             )
         lacking = [part for part in NEEDED if not hasattr(modality, part)]
         if isinstance(modality, type) or lacking:
@@ -115,6 +131,23 @@ def check_modalities(estimator: Any) -> None:
                 "weights, which nobody has trained. Got freeze=True. Set "
                 'modality_training="staged" (of a classifier or a regressor), or give a backbone '
                 "with weights of its own."
+            )
+
+
+def refuse_without_modalities(estimator: Any) -> None:
+    """Refuse parameters that say something of modalities where there are none.
+
+    Raises
+    ------
+    ValueError
+    """
+    defaults = type(estimator)().get_params(deep=False)
+    for name in OF_MODALITIES:
+        if name in defaults and getattr(estimator, name) != defaults[name]:
+            raise ValueError(
+                f"Expected modalities to be given together with {name}. Got none, and "
+                f"{name}={getattr(estimator, name)!r}. Pass modalities such as "
+                f'{{"xray": ImageEncoder()}}, or leave {name} at {defaults[name]!r}.'
             )
 
 
@@ -208,25 +241,19 @@ def fitted_modalities(columns: pd.DataFrame, modalities: Mapping[str, Any]) -> d
 def require_times_fit(columns: pd.DataFrame, patching: str) -> None:
     """Items with a time join the patches of the events, not the events themselves.
 
+    Where a pretrained encoder has decided the patches its network says so.
+
     Raises
     ------
-    ValueError
+    DataError
     """
     for name in columns:
         if patching == "event" and _has_times(columns[name]):
-            raise ValueError(
-                f'Expected patching="dual", "time" or "feature" where items of column {name!r} '
-                'have times. Got "event". Give items without times, or choose other patches.'
-            )
+            raise times_of_items(name)
 
 
 def _has_times(column: pd.Series) -> bool:
-    cells = (cell for cell in column.array if isinstance(cell, list))
-    return any(
-        isinstance(one, tuple) and len(one) == 2 and one[0] is not None and not is_missing(one[1])
-        for cell in cells
-        for one in cell
-    )
+    return any(time is not None for cell in column.array for time, _ in pairs_of(cell))
 
 
 def with_digests(frame: pd.DataFrame, modalities: Mapping[str, Any] | None) -> pd.DataFrame:

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._input import Rows
+from tawt_sklearn.estimators._input import Rows, read_rows
+from tawt_sklearn.estimators._modalities import EVENTS
 from tawt_sklearn.estimators._settings import rows_at_once
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet, modality_weights
 
 N_WEIGHED = 1024
 """Training rows, at most, whose mean weights are kept."""
-
-EVENTS = "events"
-"""What the weight of the events is called."""
 
 
 def remember_weights(estimator: Any, nets: Sequence[EventNet], data: RowDataset) -> None:
@@ -55,3 +54,34 @@ def weights_of_rows(
 def names(estimator: Any) -> list[str]:
     """What the weights belong to."""
     return [EVENTS, *estimator.preparation_.modalities]
+
+
+class WeighsModalities:
+    """Of an estimator whose fusion may have a gate.
+
+    Stands before ``BaseEstimator`` among its bases.
+    """
+
+    def modality_weights(self, X: Any) -> pd.DataFrame:
+        """What the events and each modality weigh for each row: in its answer or its embedding.
+
+        Parameters
+        ----------
+        X : as in :meth:`fit`
+
+        Returns
+        -------
+        DataFrame of n rows
+            Columns ``"events"`` and the names of ``modalities``; the weights of a row, means over
+            members and coordinates of the gate, sum to one.
+
+        Raises
+        ------
+        ValueError
+            There is no gate: ``fusion`` is not ``"gated"``.
+        """
+        check_is_fitted(self)
+        estimator: Any = self
+        nets = [estimator.net_] if hasattr(estimator, "net_") else estimator.nets_
+        frame, _ = read_rows(estimator, X, estimator.preparation_)
+        return weights_of_rows(nets, estimator.preparation_.dataset(frame), estimator, frame)

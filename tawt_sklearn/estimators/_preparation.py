@@ -92,9 +92,7 @@ class Preparation:
     ) -> tuple[Preparation, EventDataset]:
         """Learn vocabulary, scaling, static columns and windows; return the data set, too."""
         beside = modality_columns(frame, modalities)
-        fitted = None
-        if modalities and beside is not None:
-            fitted = fitted_modalities(beside, modalities)
+        if beside is not None:
             frame = frame.drop(columns=beside.columns)
         name = find_events(frame)
         if _vocabulary(frame, name) is None:
@@ -107,6 +105,11 @@ class Preparation:
         events: EventsArray = tokens[name].array
         vocabulary = Vocabulary.from_json(str(events.dtype.vocabulary))
         statics = StaticEncoder().fit(tokens.drop(columns=name))
+        fitted = None
+        if modalities and beside is not None:
+            # In an order that what files are called does not decide.
+            order = pd.util.hash_pandas_object(tokens, index=False).argsort(kind="stable")
+            fitted = fitted_modalities(beside.iloc[order.to_numpy()], modalities)
         grid = TimeGrid.fit(events, n_windows)
         preparation = cls(
             name, sequencer, vocabulary, statics, grid, n_windows, form, modalities=fitted

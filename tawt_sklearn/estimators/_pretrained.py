@@ -17,7 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
-from tawt_sklearn.estimators._modalities import same_modalities
+from tawt_sklearn.estimators._modalities import refuse_without_modalities, same_modalities
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators.encoder import TimeAwareEncoder
@@ -42,8 +42,8 @@ SHAPES = (
 """Parameters that an encoder has decided."""
 
 
-BESIDE = ("modalities", "fusion", "modality_dropout")
-"""Keywords of a network with modalities."""
+BESIDE = ("modalities", "fusion")
+"""Keywords of a network with modalities that an encoder has decided."""
 
 FEW_LABELS = 400
 """With as many, a fine-tuned classifier is half what fine-tuning has started from.
@@ -67,9 +67,9 @@ class Pretrained:
     preparation: Preparation | PanelPreparation
     net: PretrainingNet
 
-    def model(self, dropout: float) -> dict[str, Any]:
+    def model(self, dropout: float, modality_dropout: float) -> dict[str, Any]:
         """Keywords of the predictor that the encoder decides."""
-        return _shape(self.net, dropout)
+        return _shape(self.net, dropout, modality_dropout)
 
     def beginning(self, data: RowDataset, target: Target, seed: int) -> Beginning:
         """Weights of a predictor: those of the encoder, and a linear model on its embeddings."""
@@ -107,9 +107,9 @@ class Continued:
 
     net: EventNet
 
-    def model(self, dropout: float) -> dict[str, Any]:
+    def model(self, dropout: float, modality_dropout: float) -> dict[str, Any]:
         """Keywords of the predictor that there is."""
-        return _shape(self.net, dropout)
+        return _shape(self.net, dropout, modality_dropout)
 
     def beginning(self, data: RowDataset, target: Target, seed: int) -> Beginning:
         """Its weights, and a linear model on its embeddings."""
@@ -158,15 +158,18 @@ class SharesPretrained:
         return cloned
 
 
-def _shape(net: EventNet, dropout: float) -> dict[str, Any]:
+def _shape(net: EventNet, dropout: float, modality_dropout: float) -> dict[str, Any]:
     """Keywords of a predictor on the backbone and the pooling of a net."""
     built = net.module.keywords
+    beside = {name: built[name] for name in BESIDE if name in built}
+    if beside:
+        beside["modality_dropout"] = modality_dropout
     return {
         "backbone": {**built["backbone"], "dropout": dropout},
         "pooling": built["pooling"],
         "d_embedding": built["d_embedding"],
         "scaling": built["scaling"],
-        **{name: built[name] for name in BESIDE if name in built},
+        **beside,
     }
 
 
@@ -290,6 +293,8 @@ def _check_beside(estimator: Any, pretrained: Pretrained) -> None:
             f"Expected the modalities of the pretrained encoder, {sorted(own)}, or None. Got "
             f"{sorted(estimator.modalities)}. Leave them out, or pretrain another encoder."
         )
+    if not own:
+        refuse_without_modalities(estimator)
     fusion = pretrained.net.module.keywords.get("fusion", "concat")
     if estimator.fusion not in ("concat", fusion):
         raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from numbers import Integral
 from typing import Any
 
@@ -14,7 +16,7 @@ from joblib import cpu_count
 from sklearn.utils import check_random_state
 
 from tawt_sklearn.estimators._interruption import warn_interrupted
-from tawt_sklearn.estimators._modalities import named_by_content
+from tawt_sklearn.estimators._modalities import EVENTS, FUSED, named_by_content
 from tawt_sklearn.estimators._settings import checkpoint_folder
 from tawt_sklearn.estimators._staged import with_own_weights
 from tawt_sklearn.objectives.pretraining import Pretrainer
@@ -53,6 +55,41 @@ def recipe_of(encoder: Any) -> Recipe:
         callbacks=tuple(encoder.callbacks or ()),
         net_params=dict(encoder.net_params or {}),
     )
+
+
+def check_objectives(encoder: Any, objectives: tuple[Any, ...]) -> None:
+    """What objectives, pooling and modalities ask of each other.
+
+    Raises
+    ------
+    ValueError
+    """
+    apart = [one.name for one, _ in objectives if getattr(one, "apart", False)]
+    if encoder.modalities is None:
+        if apart:
+            raise ValueError(
+                f"Expected modalities for the objective {apart[0]!r}, which compares them "
+                'with histories. Got modalities=None. Pass {"column": ImageEncoder()}.'
+            )
+        return
+    called = [EVENTS, *encoder.modalities, FUSED]
+    for one, other in permutations(called, 2):
+        if re.fullmatch(re.escape(one) + r"\d+", other):
+            raise ValueError(
+                f"Expected names of modalities none of which is {one!r} and digits: columns of "
+                f"embeddings are called so. Got {other!r}. Rename the column."
+            )
+    if encoder.pooling == "codes":
+        raise ValueError(
+            'Expected another pooling than "codes" with modalities, which are fused with a '
+            'narrow embedding. Got pooling="codes".'
+        )
+    if len(apart) == len(objectives) and encoder.fusion != "concat":
+        raise ValueError(
+            f'Expected fusion="concat" with objective={apart[0]!r} alone: it trains each '
+            f"embedding, and not their fusion. Got fusion={encoder.fusion!r}. Or add "
+            'objective="masked".'
+        )
 
 
 def threads(n_jobs: int | None) -> int:

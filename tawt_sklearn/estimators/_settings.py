@@ -74,6 +74,24 @@ CONSTRAINTS: dict[str, Any] = {
     "verbose": ["verbose"],
 }
 
+OF_LABELS = {
+    "per_step",
+    "code_dropout",
+    "window_dropout",
+    "modality_training",
+    "pretrained",
+    "fine_tune",
+    "encoder_learning_rate",
+    "early_stopping",
+    "validation_fraction",
+    "patience",
+    "scoring",
+    "n_average",
+    "n_ensemble",
+    "warm_start",
+}
+"""Parameters that pretraining has no use for."""
+
 OWN_NAMES = {
     "batch_size": "batch_size",
     "callbacks": "callbacks",

@@ -102,7 +102,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         of them.
     modality_dropout : float, default=0.2
         Share of rows from which a modality is hidden in a training step, so that rows without it
-        are served well.
+        are served well.  A pretrained encoder need not have had the same.
     modality_training : {"joint", "staged"}, default="joint"
         Whether everything is trained together from the start, or each modality from the labels
         alone first.
@@ -191,7 +191,8 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     predict_batch_size : int or "auto", default="auto"
         Rows that are predicted at once, those of like length together.  ``"auto"`` is 64 on a CPU
         and 1,024 on a GPU; in any case fewer where they have more than 131,072 events together (a
-        million on a GPU).  What does not fit into memory is halved, with a warning.
+        million on a GPU), or 128 images or other items beside them (1,024).  What does not fit into
+        memory is halved, with a warning.
     random_state : int, RandomState or None, default=None
     callbacks : list of skorch callbacks or of pairs (name, callback), default=None
         Those of scikit-learn go to ``set_callbacks``.  Where there are several members, each

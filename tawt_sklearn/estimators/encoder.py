@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,23 +21,33 @@ from sklearn.base import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators import _growth, _panel_steps, _steps
 from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._export import Answer, Exportable, encoder_answer
+from tawt_sklearn.estimators._growth import GrowsVocabulary
 from tawt_sklearn.estimators._input import Rows, prepare, read_rows, require_data
-from tawt_sklearn.estimators._modalities import NestedModalities
-from tawt_sklearn.estimators._modality_weights import (
-    names,
-    remember_weights,
-    weights_of_rows,
+from tawt_sklearn.estimators._modalities import (
+    FUSED,
+    NestedModalities,
+    refuse_without_modalities,
 )
+from tawt_sklearn.estimators._modality_weights import WeighsModalities, names, remember_weights
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
-from tawt_sklearn.estimators._pretraining import history_of_run, pretrain, recipe_of
-from tawt_sklearn.estimators._settings import CONSTRAINTS, check_settings, rows_at_once
+from tawt_sklearn.estimators._pretraining import (
+    check_objectives,
+    history_of_run,
+    pretrain,
+    recipe_of,
+)
+from tawt_sklearn.estimators._settings import (
+    CONSTRAINTS,
+    OF_LABELS,
+    check_settings,
+    rows_at_once,
+)
+from tawt_sklearn.estimators._step_answers import AnswersSteps
 from tawt_sklearn.estimators._together import fitted_together, require_same
 from tawt_sklearn.events._dask_methods import lazy_on_dask
-from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.nn.pooling import POOLINGS, SCALINGS
 from tawt_sklearn.objectives.pretraining import mixture
@@ -54,6 +64,9 @@ from tawt_sklearn.training.trainer import Beginning
 @lazy_on_dask("reconstruct", "transform", "transform_steps")
 class TimeAwareEncoder(
     NestedModalities,
+    WeighsModalities,
+    AnswersSteps,
+    GrowsVocabulary,
     Exportable,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -160,7 +173,8 @@ class TimeAwareEncoder(
     predict_batch_size : int or "auto", default="auto"
         Rows that are embedded at once, those of like length together.  ``"auto"`` is 64 on a CPU
         and 1,024 on a GPU; in any case fewer where they have more than 131,072 events together (a
-        million on a GPU).  What does not fit into memory is halved, with a warning.
+        million on a GPU), or 128 images or other items beside them (1,024).  What does not fit into
+        memory is halved, with a warning.
     n_jobs : int, default=None
         Threads of pretraining: one where None, -1 for all cores.  A second thread saves a third
         of the time where its core is free and costs a multiple of it where it is not.  Results
@@ -210,45 +224,7 @@ class TimeAwareEncoder(
     """
 
     _parameter_constraints: dict[str, Any] = {
-        **{
-            name: CONSTRAINTS[name]
-            for name in (
-                "d_model",
-                "n_layers",
-                "n_heads",
-                "dropout",
-                "patching",
-                "time_encoding",
-                "n_windows",
-                "categorical_features",
-                "patch_length",
-                "max_feature_patches",
-                "attention_window",
-                "sequencer",
-                "modalities",
-                "fusion",
-                "modality_dropout",
-                "max_epochs",
-                "min_steps",
-                "batch_size",
-                "learning_rate",
-                "weight_decay",
-                "schedule",
-                "warmup_fraction",
-                "max_grad_norm",
-                "accumulate_steps",
-                "checkpoint_dir",
-                "device",
-                "precision",
-                "compile",
-                "predict_batch_size",
-                "n_jobs",
-                "random_state",
-                "callbacks",
-                "net_params",
-                "verbose",
-            )
-        },
+        **{name: CONSTRAINTS[name] for name in CONSTRAINTS if name not in OF_LABELS},
         "objective": "no_validation",  # mixture() says what is wrong with it
         "pooling": [StrOptions(set(POOLINGS))],
         "d_embedding": [Interval(Integral, 1, None, closed="left")],
@@ -447,30 +423,8 @@ class TimeAwareEncoder(
                 'made of the tokens of codes. Got patching="time".'
             )
         objectives = mixture(self.objective)
-        self._check_beside(objectives)
+        check_objectives(self, objectives)
         return objectives, resolve_device(self.device)
-
-    def _check_beside(self, objectives: tuple[Any, ...]) -> None:
-        """What objectives, pooling and modalities ask of each other."""
-        apart = [one.name for one, _ in objectives if getattr(one, "apart", False)]
-        if self.modalities is None:
-            if apart:
-                raise ValueError(
-                    f"Expected modalities for the objective {apart[0]!r}, which compares them "
-                    'with histories. Got modalities=None. Pass {"column": ImageEncoder()}.'
-                )
-            return
-        if self.pooling == "codes":
-            raise ValueError(
-                'Expected another pooling than "codes" with modalities, which are fused with a '
-                'narrow embedding. Got pooling="codes".'
-            )
-        if len(apart) == len(objectives) and self.fusion != "concat":
-            raise ValueError(
-                f'Expected fusion="concat" with objective={apart[0]!r} alone: it trains each '
-                f"embedding, and not their fusion. Got fusion={self.fusion!r}. Or add "
-                'objective="masked".'
-            )
 
     def _read(self, X: Any) -> tuple[Preparation | PanelPreparation, RowDataset]:
         """Learn everything that comes before the network."""
@@ -552,84 +506,6 @@ class TimeAwareEncoder(
         _refuse_lost(embedded)
         return embedded
 
-    def modality_weights(self, X: Any) -> pd.DataFrame:
-        """What the events and each modality weigh in the embedding of each row.
-
-        Parameters
-        ----------
-        X : as in :meth:`fit`
-
-        Returns
-        -------
-        DataFrame of n rows
-            Columns ``"events"`` and the names of ``modalities``; the weights of a row, means over
-            the coordinates of the gate, sum to one.
-
-        Raises
-        ------
-        ValueError
-            There is no gate: ``fusion`` is not ``"gated"``.
-        """
-        frame, data = self._rows(X)
-        return weights_of_rows([self.net_], data, self, frame)
-
-    def transform_steps(self, X: Any, per: Literal["window", "event"] = "window") -> Any:
-        """Embeddings of the windows of time, or of every event, in an events column.
-
-        Those of a panel are panels again, of ``d_model`` channels: of its temporal patches
-        (``per="window"``) or of its steps (``"event"``).
-
-        Parameters
-        ----------
-        X : as in :meth:`fit`
-        per : {"window", "event"}, default="window"
-            One embedding for each window of time that has events, at their mean time; or one for
-            each event, at its time: what the network knows of its code and of its window.
-
-        Returns
-        -------
-        DataFrame of n rows
-            One column of histories.  Each embedding is ``d_model`` simultaneous events, whose
-            codes are ``"step0"``, ``"step1"``, ... and whose values are its numbers; times are
-            those of ``X``.  ``result[column].events.flat("value").reshape(-1, d_model)`` is the
-            plain array.  Of a panel an array (n, d_model, T), the most recent patch or step
-            last, or a list of arrays where ``X`` is one.
-        """
-        if per not in ("window", "event"):
-            raise ValueError(f'Expected per to be "window" or "event". Got {per!r}.')
-        frame, data = self._rows(X)
-        if isinstance(frame, Panel):
-            return _panel_steps.embedded_panel(self, frame, data, per)
-        return _steps.embedded_steps(self, frame, data, per)
-
-    def reconstruct(self, X: Any, n_passes: int = 5) -> Any:
-        """What the network would fill in if it did not know an event.
-
-        Events are dealt into ``n_passes`` groups at random; each group in turn is hidden and
-        rebuilt from the others, so that no answer has seen its own event.
-
-        Parameters
-        ----------
-        X : as in :meth:`fit`
-        n_passes : int, default=5
-
-        Returns
-        -------
-        DataFrame of n rows
-            As ``X``, with the rebuilt numbers and categories in place of the true ones, in the
-            user's units where the encoder has tokenised the histories itself; events without a
-            number stay without.  Of a panel a panel, with NaN where nothing was measured.
-
-        Raises
-        ------
-        ValueError
-            The objective has no part that rebuilds events.
-        """
-        frame, data = self._rows(X)
-        if isinstance(frame, Panel):
-            return _panel_steps.reconstructed_panel(self, frame, data, n_passes)
-        return _steps.reconstruction(self, frame, data, n_passes)
-
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the objective of histories that were not trained on; larger is better.
 
@@ -656,72 +532,15 @@ class TimeAwareEncoder(
     def _dataset(self, X: Any) -> Any:
         return self._rows(X)[1]
 
-    # ---- vocabularies that grow ----------------------------------------------------------------
-
-    def add_codes(
-        self,
-        codes: Any,
-        init: Literal["mean", "random", "similar"] = "mean",
-        like: Mapping[Any, Any] | None = None,
-    ) -> Self:
-        """Let the network know further codes.
-
-        Embeddings and predictions of histories without the new codes stay what they are until
-        training goes on (:meth:`partial_fit`, or fine-tuning); estimators that were fine-tuned
-        before have a network of their own and are not touched.
-
-        Parameters
-        ----------
-        codes : mapping of codes to settings, histories, or TripletSequencer
-            As for :meth:`TripletSequencer.add_codes <tawt_sklearn.TripletSequencer.add_codes>`.
-            Where the histories came tokenised: the sequencer that made them, after its own
-            ``add_codes``.
-        init : {"mean", "random", "similar"}, default="mean"
-            What the network starts from for a new code: the mean of the codes it knows, random
-            numbers, or what it knows of a similar code.
-        like : mapping of new codes to known ones, optional
-            Similar codes.  With ``init="similar"`` all new codes need one; otherwise those that
-            have one start from it.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DataError
-            A code that is known already, or settings that do not say what a code is.
-        """
-        check_is_fitted(self)
-        with restored_on_failure(self):
-            _growth.add_codes(self, codes, init, like)
-        return self
-
-    def rename_codes(self, names: Mapping[Any, Any]) -> Self:
-        """Give codes other names, as a change of coding system does; nothing else changes.
-
-        Codes that are no longer used need nothing: they just do not occur.
-
-        Parameters
-        ----------
-        names : mapping of known codes to new names
-
-        Returns
-        -------
-        self
-        """
-        check_is_fitted(self)
-        with restored_on_failure(self):
-            _growth.rename_codes(self, names)
-        return self
-
     # ---- what scikit-learn asks for ------------------------------------------------------------
 
     @property
     def _gives_each(self) -> bool:
         """Whether embeddings of modalities are given by themselves, too."""
         check_is_fitted(self)
-        return self.output == "each" and len(self.net_.module_.parts) > 0
+        if self.output == "each" and not self.net_.module_.beside:
+            refuse_without_modalities(self)
+        return self.output == "each"
 
     @property
     def _n_features_out(self) -> int:
@@ -741,7 +560,7 @@ class TimeAwareEncoder(
             return super().get_feature_names_out(input_features)
         module = self.net_.module_
         widths = [*(len(part.center) for part in module.parts), module.d_out]
-        parts = zip([*names(self), "fused"], widths, strict=True)
+        parts = zip([*names(self), FUSED], widths, strict=True)
         return np.array([f"{name}{k}" for name, d in parts for k in range(d)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,9 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 
-from tawt_sklearn.exceptions import DataError, DataWarning
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.persistence.savable import Savable
-from tawt_sklearn.tokens.images import Shape, digest_of, read_image, shape_of, with_channels
+from tawt_sklearn.tokens.image_kinds import check_scale, usual_size, warn_sizes
+from tawt_sklearn.tokens.images import (
+    WITHOUT_ALPHA,
+    become,
+    digest_of,
+    read_image,
+    shape_of,
+    with_channels,
+)
 from tawt_sklearn.tokens.modality import ItemError, Modality
 
 if TYPE_CHECKING:
@@ -30,8 +37,8 @@ HUB = "hf:"
 N_MEASURED = 512
 """Images that the mean and the spread of pixels are learned from."""
 
-LONGEST_SIDE = 224
-"""Of images where ``image_size`` does not say what to make of them."""
+Statistics = tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]
+"""Mean and standard deviation of each channel, and the range of all pixels."""
 
 
 class ImageEncoder(Savable, Modality):
@@ -39,9 +46,11 @@ class ImageEncoder(Savable, Modality):
 
     The column holds arrays (H, W) or (H, W, C), PIL images, or paths, which are read when their
     batch is made; ``None`` or NaN where there is no image; or a list of images, or of pairs (time,
-    image), where there are several.  Pixels of 8 and of 16 bits without a sign are taken as 0 to
-    the largest of their type, all others as they are; pixels are centred and scaled as the training
-    images say.  Images of other sizes are resized.
+    image), where there are several.  Pixels of 8 and of 16 bits without a sign are divided by the
+    largest of their type, so that they are from 0 to 1; all others are taken as they are, and must
+    be from 0 to 1 where they stand beside such images, in fit or in prediction.  Pixels are centred
+    and scaled as the training images say.  Images of other sizes are resized.  Files, and images of
+    Pillow, are turned as their EXIF says.
 
     Parameters
     ----------
@@ -56,8 +65,10 @@ class ImageEncoder(Savable, Modality):
         What images are resized to.  None: the size that most training images have, with sides of
         up to 224; that of the model where it comes from the hub.
     channels : {1, 3} or None, default=None
-        Grey images, or colours: images are turned into what is asked for.  None: as the images
-        are, which must all be of one kind; as the model needs it where it comes from the hub.
+        Grey images, or colours: images are turned into what is asked for, without the transparency
+        of arrays (H, W, 2) and (H, W, 4).  None: as the images are, which must all be of one kind;
+        as the model needs it where it comes from the hub.  Of files and images of Pillow
+        transparency is never read.
     augment : bool or callable, default=False
         Whether training shifts images by up to an eighth of their sides and changes contrast and
         brightness by up to a tenth; or a function from pixels (N, C, H, W) to pixels, which draws
@@ -72,7 +83,14 @@ class ImageEncoder(Savable, Modality):
     image_size_ : (height, width)
     channels_ : int
     mean_, scale_ : (channels_,) ndarray
-        What pixels are centred and divided by.
+        What pixels are centred and divided by: of all training images, or of 512 that are spread
+        evenly over the rows in the order in which :meth:`fit` gets them, so that it does not
+        matter what files are called.
+    range_ : (low, high)
+        Smallest and largest pixel of these images.
+    unit_ : bool
+        Whether pixels must be from 0 to 1: images of whole numbers that are divided, those of files
+        for instance, were among the training images, or the model of the hub was made for that.
     width_ : int or None
         Features of a backbone that is not one of ours.
     config_ : str or None
@@ -105,6 +123,8 @@ class ImageEncoder(Savable, Modality):
     channels_: int
     mean_: NDArray[np.float64]
     scale_: NDArray[np.float64]
+    range_: tuple[float, float]
+    unit_: bool
     width_: int | None
     config_: str | None
 
@@ -141,7 +161,7 @@ class ImageEncoder(Savable, Modality):
         Raises
         ------
         ItemError
-            An image that is none, or has other channels than most.
+            An image that is none, has other channels than most, or pixels on another scale.
         DataError
             A model that is not there, or that does not take images of this size.
 
@@ -160,19 +180,20 @@ class ImageEncoder(Savable, Modality):
             config = configuration_of(self._hub_name)
             made_for = size_and_channels(config)
             size, channels = size or made_for[0], channels or made_for[1]
-        size = size or _usual_size(shapes)
-        channels = int(channels or Counter(s.channels for s in shapes).most_common(1)[0][0])
-        if odd := [k for k, s in enumerate(shapes) if not _becomes(s.channels, channels, self)]:
-            raise ItemError(
-                odd[0],
-                f"Expected an image of {channels} channels, as {len(shapes) - len(odd)} of "
-                f"{len(shapes)} are. Got {shapes[odd[0]].channels}. Set channels=1 or channels=3 "
-                "to turn all images into one kind.",
-            )
+        size = size or usual_size(shapes)
+        usual, n_usual = Counter(shape.channels for shape in shapes).most_common(1)[0]
+        channels = int(channels or usual)
+        for k, shape in enumerate(shapes):
+            if not self._takes(shape.channels, channels):
+                most = f"as {n_usual} of {len(shapes)} images have"
+                raise ItemError(k, self._other_channels(shape.channels, channels, most))
         self.image_size_, self.channels_, self.config_ = size, channels, config
-        self.mean_, self.scale_ = self._statistics(items)
+        stated = self._stated_statistics()
+        self.unit_ = stated is not None or any(shape.whole for shape in shapes)
+        self.range_ = (0.0, 1.0)  # until images have been read
+        self.mean_, self.scale_, self.range_ = stated or self._statistics(items)
         self.width_ = self._width()
-        _warn_sizes(shapes, size)
+        warn_sizes(shapes, size)
         return self
 
     def _validate_backbone(self) -> None:
@@ -196,24 +217,48 @@ class ImageEncoder(Savable, Modality):
         height, width = np.broadcast_to(asked, 2).tolist()
         return height, width
 
-    def _statistics(self, items: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and standard deviations of the channels, of some images."""
-        if self._hub_name is not None:
-            from tawt_sklearn.nn.image_hub import statistics
+    def _takes(self, given: int, channels: int) -> bool:
+        """Whether images of so many channels are turned into those wanted."""
+        if self.channels is not None or self._hub_name is not None:
+            return become(given, channels)
+        return given == channels or (given == 1 and self.own_weights)
 
-            if (stated := statistics(self._hub_name)) is not None:
-                return np.array(stated[0], np.float64), np.array(stated[1], np.float64)
-        # By their content, so that the order of the rows does not matter.
-        order = np.argsort([self.digest(item) for item in items], kind="stable")
-        some = order[np.linspace(0, len(order) - 1, min(len(order), N_MEASURED)).astype(int)]
-        means, squares = [], []
+    def _other_channels(self, given: int, channels: int, usual: str) -> str:
+        """What to say of an image that is not taken; ``usual`` is why others are expected."""
+        remedy = f"Give an array (H, W, {channels}), or put None in its place."
+        if self.channels is not None:
+            usual = f"which channels={self.channels} asks for, or one that can become that"
+        elif self._hub_name is not None:
+            usual = "which the model takes, or one that can become that"
+        elif given in WITHOUT_ALPHA and channels in WITHOUT_ALPHA:
+            remedy = "Set channels=1 or channels=3 in fit, which turns all images into one kind."
+        wanted = f"{channels} channel{'s' if channels > 1 else ''}"
+        return f"Expected an image with {wanted}, {usual}. Got {given}. {remedy}"
+
+    def _stated_statistics(self) -> Statistics | None:
+        """Those of a model of the hub, where it states them."""
+        if self._hub_name is None:
+            return None
+        from tawt_sklearn.nn.image_hub import statistics
+
+        if (stated := statistics(self._hub_name)) is None:
+            return None
+        mean, spread = (np.array(one, np.float64) for one in stated)
+        return mean, spread, (0.0, 1.0)
+
+    def _statistics(self, items: Sequence[Any]) -> Statistics:
+        """Those of some images."""
+        some = np.linspace(0, len(items) - 1, min(len(items), N_MEASURED)).astype(int)
+        means, squares, low, high = [], [], np.inf, -np.inf
         for k in some:
             image = _named(int(k), self.read, items[k]).astype(np.float64)
-            means.append(image.mean((0, 1)))
-            squares.append((image**2).mean((0, 1)))
-        mean = np.mean(means, axis=0)
-        spread = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0))
-        return mean, np.where(spread > 1e-6, spread, 1.0)
+            means.append(image.mean((1, 2)))
+            squares.append((image**2).mean((1, 2)))
+            low, high = min(low, float(image.min())), max(high, float(image.max()))
+        # Sums of sorted numbers are the same to the last bit in whatever order the rows come.
+        mean, square = (np.sort(one, axis=0).mean(0) for one in (means, squares))
+        spread = np.sqrt(np.maximum(square - mean**2, 0))
+        return mean, np.where(spread > 1e-6, spread, 1.0), (low, high)
 
     def _width(self) -> int | None:
         """Features of a backbone that is not one of ours."""
@@ -234,20 +279,24 @@ class ImageEncoder(Savable, Modality):
         return not (isinstance(self.backbone, str) and self.backbone in OWN)
 
     def read(self, item: Any) -> NDArray[np.float32]:
-        """An image as (H, W, C) numbers, with the channels of fit.
+        """An image as (C, height, width) pixels, with the channels and the size of fit.
+
+        Large images are gone once they have been made small: a batch holds no two of them.
 
         Raises
         ------
         DataError
-            It cannot be read, or has other channels.
+            It cannot be read, has other channels, or pixels on another scale.
         """
+        from tawt_sklearn.nn.image import resized
+
         image = read_image(item)
-        if not _becomes(image.shape[2], self.channels_, self):
-            raise DataError(
-                f"Expected an image of {self.channels_} channels, as in fit. Got "
-                f"{image.shape[2]}. Convert it, or set channels=1 or channels=3 and fit anew."
-            )
-        return with_channels(image, self.channels_)
+        C = image.numbers.shape[2]
+        if not self._takes(C, self.channels_):
+            raise DataError(self._other_channels(C, self.channels_, "as in fit"))
+        if hasattr(self, "unit_"):  # which files of before it was learned have not
+            check_scale(image, self.unit_, self.range_)
+        return resized(with_channels(image.numbers, self.channels_), self.image_size_).numpy()
 
     def digest(self, item: Any) -> str:
         """What tells an image from others: its pixels, or of a file its path, size and time."""
@@ -257,9 +306,7 @@ class ImageEncoder(Savable, Modality):
         """Images that were read -> pixels (N, C, H, W)."""
         import torch
 
-        from tawt_sklearn.nn.image import resized
-
-        return torch.stack([resized(image, self.image_size_) for image in items])
+        return torch.from_numpy(np.stack(items))
 
     def build(self, d_model: int) -> Any:
         """The network from pixels (N, C, H, W) to tokens (N, K, d_model)."""
@@ -311,33 +358,3 @@ def _named(position: int, look: Any, item: Any) -> Any:
             "anew, or put None in its place."
         )
         raise ItemError(position, told) from error
-
-
-def _becomes(given: int, wanted: int, encoder: ImageEncoder) -> bool:
-    """Whether images of so many channels are turned into those wanted."""
-    if given == wanted:
-        return True
-    if encoder.channels is None and not (encoder.backbone not in OWN and given == 1):
-        return False
-    return given == 1 or (given == 3 and wanted == 1)
-
-
-def _usual_size(shapes: Sequence[Shape]) -> tuple[int, int]:
-    """The size that most images have, of the larger ones where as many have another."""
-    counts = Counter((shape.height, shape.width) for shape in shapes)
-    (height, width), _ = max(counts.items(), key=lambda item: (item[1], item[0]))
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(2, round(height * factor)), max(2, round(width * factor))
-
-
-def _warn_sizes(shapes: Sequence[Shape], size: tuple[int, int]) -> None:
-    found = sorted({(shape.height, shape.width) for shape in shapes})
-    if len(found) > 1:
-        some = ", ".join(f"{height} x {width}" for height, width in found[:4])
-        warnings.warn(
-            f"Images have {len(found)} different sizes ({some}{', ...' if len(found) > 4 else ''})"
-            f"; all are resized to {size[0]} x {size[1]}, further ones, too. Set image_size to "
-            "choose another size.",
-            DataWarning,
-            stacklevel=2,
-        )

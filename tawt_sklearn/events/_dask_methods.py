@@ -53,9 +53,13 @@ def _map(estimator: Any, name: str, X: Any, args: tuple[Any, ...], kwargs: dict[
     register_if_loaded()
     check_is_fitted(estimator)
     ask = functools.partial(_ask, name=name, args=args, kwargs=kwargs)
+    made_up = X._meta_nonempty
+    # A made-up text is not the path of a file.
+    beside = getattr(getattr(estimator, "preparation_", None), "modalities", None) or {}
+    made_up = made_up.assign(**dict.fromkeys(made_up.columns.intersection([*beside])))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # made-up rows are unlike any that were seen in fit
-        empty = ask(X._meta_nonempty, (estimator, None)).iloc[:0]
+        empty = ask(made_up, (estimator, None)).iloc[:0]
     # A task of its own, which all others share: no partition carries the networks along. A copy,
     # since the estimator may be fitted again before anything is computed.
     shared = dask.delayed(

@@ -147,13 +147,11 @@ class EventBatch:
     def padded(self, n_rows: int) -> EventBatch:
         """With rows that hold nothing after the last one, so that there are ``n_rows``."""
         more = n_rows - len(self)
-        beside = {name: items.padded(n_rows) for name, items in self.beside.items()}
         if more <= 0:
-            return replace(self, beside=beside) if beside else self
+            return self
         numeric = F.pad(self.static_numeric, (0, 0, 0, more), value=torch.nan)
         return replace(
             self,
             static_numeric=numeric,
             static_category=F.pad(self.static_category, (0, 0, 0, more)),
-            beside=beside,
         )

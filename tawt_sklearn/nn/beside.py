@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.fusion import FUSIONS, GatedFusion, Readout, Seen
@@ -20,6 +21,11 @@ FEW_SIZES = 16
 """In training items come in multiples of so many: with a batch of another size in every step, as
 many as have not been hidden, the C library's memory falls to pieces (peak of 640 images of 64 x 64
 pixels over 280 steps: 1,245 MiB; with batches of one size 770)."""
+
+
+AT_ONCE = {"cpu": 16, "other": 64}
+"""Items that go through their network at once where it keeps nothing for gradients: as many in any
+case, so that memory does not grow with the items of a row."""
 
 
 class ItemTokens(nn.Module):
@@ -66,6 +72,29 @@ class ItemTokens(nn.Module):
             self.kept.eval()
         return self
 
+    def encoded(self, items: Items) -> Tensor:
+        """(N, K, D): all at once where gradients are wanted, else a few at a time.
+
+        Raises
+        ------
+        TypeError
+            The network of the modality gives something else.
+        """
+        size = AT_ONCE["cpu" if self.missing.device.type == "cpu" else "other"]
+        if self.training and not self.frozen:
+            size = len(items)
+        parts = [self.encoder(part) for part in items.in_parts(size, self.missing.dtype)]
+        D = len(self.missing)
+        n = [min(size, len(items) - first) for first in range(0, len(items), size)]
+        for part, wanted in zip(parts, n, strict=True):
+            shape = tuple(part.shape) if isinstance(part, Tensor) else f"a {type(part).__name__}"
+            if not isinstance(part, Tensor) or part.ndim != 3 or shape[::2] != (wanted, D):
+                raise TypeError(
+                    f"Expected tokens of shape (n_items, n_tokens, {D}) from the module of "
+                    f"build() of a modality. Got {shape} for {wanted} items."
+                )
+        return torch.cat(parts)
+
     def forward(self, items: Items | None, n_rows: int) -> Seen:
         missing = self.missing
         if items is None or not len(items):
@@ -73,20 +102,13 @@ class ItemTokens(nn.Module):
             there = torch.zeros(n_rows, dtype=torch.bool, device=missing.device)
             patches = Patches(tokens, filled=~there.unsqueeze(1))
             return Seen(patches, self.norm(tokens[:, 0]), there, None)
-        if self.training:
+        if self.training or missing.dtype != torch.float64:
             items = items.padded(FEW_SIZES)
-        encoded = self.encoder(items.content)  # (N, K, D)
-        if encoded.ndim != 3 or (len(encoded), encoded.shape[2]) != (len(items), len(missing)):
-            raise TypeError(
-                f"Expected tokens of shape (n_items, n_tokens, {len(missing)}) from the module of "
-                f"build() of a modality. Got {tuple(encoded.shape)} for {len(items)} items."
-            )
-        encoded = self.norm(encoded)
-        if (items.row < 0).any():
-            own = items.row >= 0
-            items, encoded = items.keep(own), encoded[own]
-        row, timed = items.row, ~items.time.isnan()
-        time = items.time.nan_to_num(0.0)
+        encoded, row, time = self.norm(self.encoded(items)), items.row, items.time
+        if (row < 0).any():
+            own = row >= 0
+            encoded, row, time = encoded[own], row[own], time[own]
+        timed, time = ~time.isnan(), time.nan_to_num(0.0)
         encoded = encoded + (self.time_encoding(time) * timed.unsqueeze(1)).unsqueeze(1)
 
         count = torch.bincount(row, minlength=n_rows)
@@ -170,12 +192,28 @@ class Beside(nn.Module):
             told.append(encoder(items, len(batch)))
         return told
 
+    def beside_items(
+        self, batch: EventBatch, backbone: DualPatchBackbone, seen: Sequence[Seen]
+    ) -> Encoded:
+        """Patches of the events, which items with a time have joined.
+
+        Raises
+        ------
+        DataError
+            They cannot: single events are the tokens.
+        """
+        streams = [one.stream for one in seen if one.stream is not None]
+        if streams and backbone.event_tokens is not None:
+            name = next(n for n, one in zip(self.names, seen, strict=True) if one.stream)
+            raise times_of_items(name)
+        return backbone(batch, streams)
+
     def forward(
         self, batch: EventBatch, backbone: DualPatchBackbone, readout: Readout
     ) -> tuple[Encoded, Tensor]:
         """Patches of the events, and the fused embedding (B, d_out)."""
         seen = self.seen(batch)
-        encoded = backbone(batch, [one.stream for one in seen if one.stream is not None])
+        encoded = self.beside_items(batch, backbone, seen)
         return encoded, self.fusion(encoded, readout, seen)
 
     def apart(
@@ -197,5 +235,13 @@ class Beside(nn.Module):
         if not isinstance(self.fusion, GatedFusion):
             return None
         seen = self.seen(batch)
-        encoded = backbone(batch, [one.stream for one in seen if one.stream is not None])
+        encoded = self.beside_items(batch, backbone, seen)
         return self.fusion.weighed(encoded, readout, seen)[1].mean(2)
+
+
+def times_of_items(column: Hashable) -> DataError:
+    """The error for items with a time where they have nothing to join."""
+    return DataError(
+        f'Expected patching="dual", "time" or "feature" where items of column {column!r} have '
+        'times. Got "event". Give items without times, or choose other patches.'
+    )

@@ -184,9 +184,27 @@ class ImageTokens(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, D)."""
         if self.training and self.augment is not None:
-            pixels = self.augment(pixels)
+            pixels = _augmented(self.augment, pixels)
         features = self.backbone((pixels - self.mean) / self.scale)  # (N, K, F)
         return self.project(self.norm(features))
+
+
+def _augmented(augment: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """What a function of somebody else makes of pixels.
+
+    Raises
+    ------
+    TypeError
+        Something else than pixels of the same shape.
+    """
+    told = augment(pixels)
+    if not isinstance(told, Tensor) or told.shape != pixels.shape:
+        shape = f" of shape {tuple(told.shape)}" if isinstance(told, Tensor) else ""
+        raise TypeError(
+            f"Expected augment to give pixels of the shape it gets, {tuple(pixels.shape)}. Got "
+            f"{type(told).__name__}{shape}. Crop and pad inside it, so that the size stays."
+        )
+    return told
 
 
 def shaken(pixels: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,13 +41,21 @@ class Items:
     def to(
         self, device: torch.device | str, dtype: torch.dtype, non_blocking: bool = True
     ) -> Items:
-        """The same on another device, numbers in another precision."""
+        """The same on another device, times in another precision.
+
+        The content, which may be large, stays in its own: see :meth:`in_parts`.
+        """
 
         def move(tensor: Tensor) -> Tensor:
-            to_dtype = dtype if tensor.is_floating_point() else tensor.dtype
-            return tensor.to(device, to_dtype, non_blocking=non_blocking)
+            return tensor.to(device, non_blocking=non_blocking)
 
-        return Items(move(self.row), move(self.time), self.changed(move))
+        time = self.time.to(device, dtype, non_blocking=non_blocking)
+        return Items(move(self.row), time, self.changed(move))
+
+    def in_parts(self, size: int, dtype: torch.dtype) -> Iterator[Content]:
+        """The content, ``size`` items at a time, with its numbers in another precision."""
+        for first in range(0, len(self), size):
+            yield self.changed(lambda tensor, k=first: _in(tensor[k : k + size], dtype))  # type: ignore[misc]
 
     def keep(self, kept: Tensor) -> Items:
         """Those where ``kept`` (N,) is true."""
@@ -71,7 +79,7 @@ class Items:
     def padded(self, size: int) -> Items:
         """Filled up to a multiple of ``size`` with copies of themselves that belong to no row.
 
-        What is computed of one item then does not depend on how many others there are.
+        What is computed of one item then depends less on how many others there are.
         """
         more = -len(self) % size if len(self) else 0
         if not more:
@@ -79,3 +87,7 @@ class Items:
         place = torch.arange(len(self) + more, device=self.row.device) % len(self)
         row = torch.cat([self.row, self.row.new_full((more,), -1)])
         return Items(row, self.time[place], self.changed(lambda tensor: tensor[place]))
+
+
+def _in(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

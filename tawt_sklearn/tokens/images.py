@@ -24,6 +24,12 @@ MODES = {"L": 1, "1": 1, "I;16": 1, "F": 1, "I": 1, "LA": 1, "RGB": 3, "P": 3, "
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in what the eye sees as brightness (ITU-R BT.601)."""
 
+WITHOUT_ALPHA = {1: 1, 2: 1, 3: 3, 4: 3}
+"""Channels of grey images and colours, with transparency or without, and those that show it."""
+
+ORIENTATION = 0x0112
+"""The tag of EXIF that says how a camera was held."""
+
 MOST_CHANNELS = 16
 """With more on the last axis an array looks like something else than (H, W, C)."""
 
@@ -34,6 +40,15 @@ class Shape(NamedTuple):
     height: int
     width: int
     channels: int
+    whole: bool
+    """Whether pixels are whole numbers of a type whose largest one becomes 1."""
+
+
+class Pixels(NamedTuple):
+    """An image that was read."""
+
+    numbers: NDArray[np.float32]  # (H, W, C)
+    whole: bool  # as of its Shape
 
 
 def shape_of(item: Any) -> Shape:
@@ -49,11 +64,13 @@ def shape_of(item: Any) -> Shape:
             return _of_pillow(image)
     if _is_pillow(item):
         return _of_pillow(item)
+    _refuse_masked(item)
     array = np.asarray(item)
     if not isinstance(item, np.ndarray) or array.dtype.kind not in "uifb":
         raise DataError(
             "Expected an image: an array (H, W) or (H, W, C) of numbers, a PIL image, or the path "
-            f"of a file. Got {type(item).__name__}{_of(array)}. A missing image is None."
+            f"of a file. Got {type(item).__name__}{_of(array)}. A missing image is None, "
+            "several are a list."
         )
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise DataError(
@@ -67,11 +84,11 @@ def shape_of(item: Any) -> Shape:
             f"Expected up to {MOST_CHANNELS} channels on the last axis. Got an array of shape "
             f"{array.shape}.{first if array.shape[0] <= MOST_CHANNELS else ''}"
         )
-    return Shape(array.shape[0], array.shape[1], C)
+    return Shape(array.shape[0], array.shape[1], C, _largest(array) is not None)
 
 
-def read_image(item: Any) -> NDArray[np.float32]:
-    """An image as (H, W, C) numbers, whole ones from 0 to 1.
+def read_image(item: Any) -> Pixels:
+    """An image as (H, W, C) numbers, whole ones from 0 to 1, the way up that its file says.
 
     Raises
     ------
@@ -92,7 +109,7 @@ def read_image(item: Any) -> NDArray[np.float32]:
     else:
         shape_of(item)
         array = np.asarray(item)
-    largest = LARGEST.get(array.dtype.newbyteorder("="))
+    largest = _largest(array)
     numbers = array.astype(np.float32)
     if largest is not None:
         numbers /= largest
@@ -101,7 +118,9 @@ def read_image(item: Any) -> NDArray[np.float32]:
             "Expected finite pixels. Got NaN or infinity in an image of shape "
             f"{array.shape}. Fill them in, or put None in place of the image."
         )
-    return numbers if numbers.ndim == 3 else numbers[:, :, np.newaxis]
+    if numbers.ndim == 2:
+        numbers = numbers[:, :, np.newaxis]
+    return Pixels(numbers, largest is not None)
 
 
 def digest_of(item: Any) -> str:
@@ -115,20 +134,33 @@ def digest_of(item: Any) -> str:
         return f"{path}:{state.st_size}:{state.st_mtime_ns}"
     array = np.ascontiguousarray(np.asarray(item))
     told = hashlib.blake2b(array.tobytes(), digest_size=16)
-    told.update(f"{array.shape}{array.dtype}{getattr(item, 'mode', '')}".encode())
+    way_up = _orientation(item) if _is_pillow(item) else 1
+    told.update(f"{array.shape}{array.dtype}{getattr(item, 'mode', '')}{way_up}".encode())
     return told.hexdigest()
 
 
+def become(given: int, wanted: int) -> bool:
+    """Whether an image of so many channels can be turned into one of those wanted."""
+    return given in (1, wanted) or (given in WITHOUT_ALPHA and wanted in (1, 3))
+
+
 def with_channels(image: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """(H, W, C) with ``n`` channels: grey from colours, or grey n times."""
+    """(H, W, C) with ``n`` channels: grey from colours, or grey n times; without transparency.
+
+    Raises
+    ------
+    DataError
+        Channels that do not :func:`become` those.
+    """
     C = image.shape[2]
     if n == C:
         return image
-    if n == 1 and C == 3:
-        return (image @ GREY)[:, :, np.newaxis]
-    if C == 1:
-        return np.repeat(image, n, axis=2)
-    raise DataError(f"Expected {n} channels. Got {C}, which do not become {n}.")
+    if not become(C, n):
+        raise DataError(f"Expected {n} channels. Got {C}, which do not become {n}.")
+    shown = image[:, :, : WITHOUT_ALPHA[C]]
+    if n == 1 and shown.shape[2] == 3:
+        return (shown @ GREY)[:, :, np.newaxis]
+    return np.repeat(shown, n, axis=2) if shown.shape[2] == 1 else shown
 
 
 def opened(path: Any) -> Any:
@@ -180,13 +212,22 @@ def _is_pillow(item: Any) -> bool:
 
 def _of_pillow(image: Any) -> Shape:
     if image.mode not in MODES and not image.mode.startswith("I;16"):
-        raise DataError(f"Expected a grey or coloured image. Got one of mode {image.mode!r}.")
+        raise DataError(
+            f"Expected a grey or coloured image. Got one of mode {image.mode!r}. Convert it: "
+            'image.convert("RGB").'
+        )
     width, height = image.size
-    return Shape(height, width, MODES.get(image.mode, 1))
+    if _orientation(image) >= 5:  # lies on its side
+        width, height = height, width
+    return Shape(height, width, MODES.get(image.mode, 1), image.mode != "F")
 
 
 def _from_pillow(image: Any) -> NDArray:
     channels = _of_pillow(image).channels
+    if _orientation(image) > 1:
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(image)
     if channels == 3 and image.mode != "RGB":
         image = image.convert("RGB")
     elif image.mode == "LA":
@@ -194,6 +235,41 @@ def _from_pillow(image: Any) -> NDArray:
     array = np.asarray(image)
     # Numbers of 32 bits in Pillow mostly hold 16: those of PNG files, for instance.
     return array.clip(0, 65535).astype(np.uint16) if image.mode == "I" else array
+
+
+def _orientation(image: Any) -> int:
+    """1 to 8, as EXIF counts; 1 where nothing is said, or what is said makes no sense.
+
+    Of what stands in the head of a file only: Pillow would read all of a PNG file to look for more,
+    and turns TIFF files by itself.
+    """
+    if "exif" not in image.info:
+        return 1
+    try:
+        found = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever a damaged note leads to; the pixels may be whole
+        return 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _refuse_masked(item: Any) -> None:
+    """Pixels that are masked would be read as if they were not.
+
+    Raises
+    ------
+    DataError
+    """
+    if isinstance(item, np.ma.MaskedArray) and np.ma.getmaskarray(item).any():
+        n = int(np.ma.getmaskarray(item).sum())
+        raise DataError(
+            f"Expected an image without masked pixels. Got a masked array in which {n} of "
+            f"{item.size} are. Fill them in, image.filled(0), or put None in place of the image."
+        )
+
+
+def _largest(array: NDArray) -> float | None:
+    """What becomes 1; None where numbers stay as they are."""
+    return LARGEST.get(array.dtype.newbyteorder("="))
 
 
 def _of(array: NDArray) -> str:

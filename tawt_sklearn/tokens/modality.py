@@ -1,7 +1,7 @@
 """What stands beside the events of a row: what a kind of it must offer, and how cells are read.
 
-An *item* is one image, one note, one waveform.  A cell of its column in ``X`` holds one item, a
-list of them, or nothing.
+An *item* is one image, one note, one waveform.  A cell of its column in ``X`` holds one item, by
+itself or in a pair (time, item), a list of these, or nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Modality(BaseEstimator):
         Parameters
         ----------
         items : sequence
-            All of them that are not missing, as they stand in ``X``; not yet read.
+            All of them that are not missing, as they stand in ``X``; not yet read.  Rows come in
+            an order that their histories and static columns decide; only rows that agree in these
+            keep the order of ``X``.
         y : ignored
 
         Raises
@@ -144,8 +146,8 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
     Parameters
     ----------
     column : Series
-        Each cell an item, a list of items or of pairs (time, item), or nothing: None, NaN, an
-        empty list.
+        Each cell an item, a pair (time, item), a list of these, or nothing: None, NaN, an empty
+        list.
     to_clock : callable
         From times as the user gives them to numbers, as of :class:`EventsDtype`.
 
@@ -158,9 +160,7 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
     times: list[float] = []
     counts: list[int] = []
     for name, cell in zip(column.index, column.array, strict=True):
-        given = cell if isinstance(cell, list) else [cell]
-        pairs = [one if _is_pair(one) else (None, one) for one in given]
-        pairs = [(time, item) for time, item in pairs if not is_missing(item)]
+        pairs = pairs_of(cell)
         clock = np.array([_on_clock(time, to_clock, name, column.name) for time, _ in pairs])
         order = np.argsort(np.where(np.isnan(clock), -np.inf, clock), kind="stable")
         items += [pairs[k][1] for k in order]
@@ -173,13 +173,20 @@ def read_cells(column: pd.Series, to_clock: Callable[..., Any]) -> Cells:
     return Cells(flat, offsets, np.array(times, dtype=np.float64))
 
 
+def pairs_of(cell: Any) -> list[tuple[Any, Any]]:
+    """The items of a cell, each with its time as the user gives it; None where there is none."""
+    given = cell if isinstance(cell, list) else [cell]
+    pairs = [one if _is_pair(one) else (None, one) for one in given]
+    return [(time, item) for time, item in pairs if not is_missing(item)]
+
+
 def is_missing(item: Any) -> bool:
     """Whether a cell, or one of a list, holds nothing."""
     if isinstance(item, float | np.floating):
         return bool(item != item)
     if isinstance(item, np.datetime64 | np.timedelta64):
         return bool(np.isnat(item))
-    return item is None or item is pd.NA or item is pd.NaT
+    return item is None or item is pd.NA or item is pd.NaT or item is np.ma.masked
 
 
 def _is_pair(one: Any) -> bool:
@@ -189,6 +196,11 @@ def _is_pair(one: Any) -> bool:
 def _on_clock(time: Any, to_clock: Callable[..., Any], row: Hashable, column: Hashable) -> float:
     if time is None:
         return np.nan
+    if isinstance(time, np.ndarray | list) or _is_pair(time):
+        raise DataError(
+            f"Expected pairs (time, item) in {place(column, row)}. Got a {type(time).__name__} in "
+            "place of a time. Several items are a list: [item, item]."
+        )
     try:
         clock = float(to_clock([time], what="times")[0])
     except (DataError, TypeError, ValueError) as error:
@@ -203,5 +215,10 @@ def _on_clock(time: Any, to_clock: Callable[..., Any], row: Hashable, column: Ha
 
 def place(column: Hashable, row: Hashable) -> str:
     """How errors call a cell."""
-    row = row.item() if isinstance(row, np.generic) else row
-    return f"column {column!r}, row {row!r}"
+    if isinstance(row, tuple):  # of a MultiIndex
+        row = tuple(_plain(part) for part in row)
+    return f"column {column!r}, row {_plain(row)!r}"
+
+
+def _plain(label: Hashable) -> Hashable:
+    return label.item() if isinstance(label, np.generic) else label

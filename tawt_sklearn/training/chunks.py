@@ -17,14 +17,35 @@ AT_ONCE = {"cpu": (64, 2**17), "other": (1024, 2**20)}
 """Rows, and events or steps, at once.  On a CPU more of them leave the caches (256 rows take 1.2
 times as long for each), fewer pay for the calls; a GPU is idle with so few."""
 
+ITEMS_AT_ONCE = {"cpu": 128, "other": 1024}
+"""Images, or other items beside the events, that are read at once: 128 of 224 x 224 pixels in three
+colours are 77 MB."""
+
 
 def rows_for(device: torch.device) -> int:
     """Rows that are predicted at once where nobody says how many."""
     return AT_ONCE["cpu" if device.type == "cpu" else "other"][0]
 
 
+def rows_of_items(items: NDArray[np.int64], most_rows: int, device: torch.device) -> int:
+    """Rows at once, ``most_rows`` or fewer, so that not too many items come with any of them.
+
+    Parameters
+    ----------
+    items : (n,)
+        Beside the events of each row.
+    """
+    most = ITEMS_AT_ONCE["cpu" if device.type == "cpu" else "other"]
+    return max(1, min(most_rows, most // max(int(items.max(initial=0)), 1)))
+
+
 def chunks(
-    sizes: NDArray[np.int64], most_rows: int, device: torch.device, *, by_size: bool
+    sizes: NDArray[np.int64],
+    most_rows: int,
+    device: torch.device,
+    *,
+    by_size: bool,
+    items: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Rows in groups that are predicted at once.
 
@@ -36,15 +57,22 @@ def chunks(
         Of a group.  A group of several rows has no more events than :data:`AT_ONCE` says, either.
     by_size : bool
         Whether rows of like size come together, so that little is padding, or in their order.
+    items : (n,), optional
+        Beside the events of each row; a group of several rows has no more of them than
+        :data:`ITEMS_AT_ONCE` says, either.
     """
     order = np.argsort(sizes, kind="stable") if by_size else np.arange(len(sizes))
-    total = np.cumsum(sizes[order])
-    limit = AT_ONCE["cpu" if device.type == "cpu" else "other"][1]
+    kind = "cpu" if device.type == "cpu" else "other"
+    limits = [(np.cumsum(sizes[order]), AT_ONCE[kind][1])]
+    if items is not None:
+        limits.append((np.cumsum(items[order]), ITEMS_AT_ONCE[kind]))
     groups, first = [], 0
     while first < len(order):
-        before = total[first - 1] if first else 0
-        fits = int(np.searchsorted(total, before + limit, side="right"))
-        last = max(first + 1, min(first + most_rows, fits))
+        last = first + most_rows
+        for total, limit in limits:
+            before = total[first - 1] if first else 0
+            last = min(last, int(np.searchsorted(total, before + limit, side="right")))
+        last = max(first + 1, last)
         groups.append(order[first:last])
         first = last
     return groups

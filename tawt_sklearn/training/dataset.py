@@ -103,6 +103,10 @@ class RowDataset(Dataset, ABC):
     def sizes(self) -> NDArray[np.int64]:
         """(n,) events or steps of each row."""
 
+    def n_items(self) -> NDArray[np.int64]:
+        """(n,) images, or other items, beside the events of each row."""
+        return np.zeros(len(self), dtype=np.int64)
+
     @abstractmethod
     def times(self) -> NDArray[np.float64]:
         """Times on the network's clock."""
@@ -222,6 +226,10 @@ class EventDataset(RowDataset):
     def sizes(self) -> NDArray[np.int64]:
         """(n,) events of each row."""
         return np.diff(self.events.offsets)
+
+    def n_items(self) -> NDArray[np.int64]:
+        """(n,) images, or other items, beside the events of each row."""
+        return sum((column.counts() for column in self.beside.values()), super().n_items())
 
     def times(self) -> NDArray[np.float64]:
         """(E,) times of all events on the network's clock."""

@@ -397,7 +397,9 @@ class EventNet(NeuralNet):
         """Rows of a data set in groups that are predicted at once; it comes to the weights."""
         dataset.hold_on(self.module_device)
         rows = self.rows_at_once(dataset, asked)
-        return chunks(dataset.sizes(), rows, self.module_device, by_size=by_size)
+        return chunks(
+            dataset.sizes(), rows, self.module_device, by_size=by_size, items=dataset.n_items()
+        )
 
     def features(self, dataset: RowDataset) -> NDArray[np.float64]:
         """What a linear head weighs of every row (n, d)."""

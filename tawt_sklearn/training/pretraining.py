@@ -21,7 +21,7 @@ from tawt_sklearn.objectives.augmentations import DropCodes, DropEvents
 from tawt_sklearn.objectives.masking import HideCodes, HideEvents, HideWindows, hide
 from tawt_sklearn.objectives.pretraining import Pretrainer, SumOfParts
 from tawt_sklearn.objectives.representation import alignment, effective_rank, uniformity
-from tawt_sklearn.training.chunks import AT_ONCE, each
+from tawt_sklearn.training.chunks import AT_ONCE, each, rows_of_items
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
 from tawt_sklearn.training.memory import is_out_of_memory, too_large, warn_fewer
@@ -91,6 +91,7 @@ class PretrainingNet(EventNet):
             n_rows = max(1, min(n_rows, most // max(int(dataset.sizes().max(initial=0)), 1)))
         else:
             n_rows = min(n_rows, max(len(dataset), 1))
+        n_rows = rows_of_items(dataset.n_items(), n_rows, self.module_device)
         module, cast, device = self.module_.eval(), self._cast(), self.module_device
 
         def work(first: int) -> Any:

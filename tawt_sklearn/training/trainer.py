@@ -32,6 +32,7 @@ from tawt_sklearn.training.callbacks import (
     ValidationScore,
 )
 from tawt_sklearn.training.checkpoint import Checkpoint, fingerprint
+from tawt_sklearn.training.chunks import rows_of_items
 from tawt_sklearn.training.dataset import RowDataset, whole_batch
 from tawt_sklearn.training.distributed import joined
 from tawt_sklearn.training.net import EventNet
@@ -193,7 +194,9 @@ def train(
         "iterator_train__generator": generator,
         "iterator_valid": DataLoader,
         "iterator_valid__collate_fn": whole_batch,
-        "iterator_valid__batch_size": 256 if target is not None else 64,
+        "iterator_valid__batch_size": 64
+        if target is None
+        else _validated_at_once(held_out, device),
         "iterator_valid__generator": torch.Generator(),  # else torch's, which dropout draws from
         "train_split": None if held_out is None else predefined_split(held_out),
         "callbacks": [*ours, *watching, *recipe.callbacks, *last],
@@ -316,6 +319,11 @@ def pull_back(net: EventNet, beginning: Beginning) -> None:
             parameter.lerp_(beginning.weights[name].to(parameter), beginning.share)
 
 
+def _validated_at_once(data: RowDataset | None, device: torch.device) -> int:
+    """Rows whose loss is computed at once, without gradients."""
+    return 256 if data is None else rows_of_items(data.n_items(), 256, device)
+
+
 def untrained(
     make_module: Callable[[], nn.Module],
     target: Target,
@@ -333,7 +341,7 @@ def untrained(
         optimizer=torch.optim.AdamW,
         iterator_valid=DataLoader,
         iterator_valid__collate_fn=whole_batch,
-        iterator_valid__batch_size=256,
+        iterator_valid__batch_size=_validated_at_once(data, device),
         iterator_valid__generator=torch.Generator(),
         train_split=None,
         verbose=0,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tawt_sklearn.nn import beside
 from tawt_sklearn.nn.backbone import DualPatchBackbone
 from tawt_sklearn.nn.beside import Beside, ItemTokens
 from tawt_sklearn.nn.fusion import FUSIONS
@@ -112,6 +113,32 @@ def test_time_of_an_item(fusion, make_batch):
     torch.testing.assert_close(early[1:], late[1:])
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_items_go_through_their_network_a_few_at_a_time(frozen, monkeypatch):
+    """Where nothing is kept for gradients, and with the same result."""
+    monkeypatch.setitem(beside.AT_ONCE, "cpu", 16)
+    torch.manual_seed(0)
+    tokens, seen = ItemTokens(Numbers(), D, 1.0, 48.0, freeze=frozen), []
+    tokens.encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    many = items(sorted(k % 5 for k in range(40)))
+    learning = tokens.train()(many, 5)
+    assert seen == ([16, 16, 16] if frozen else [48])  # filled up
+    seen.clear()
+    told = tokens.eval()(many, 5)
+    assert seen == [16, 16, 16]
+    torch.testing.assert_close(told.pooled, learning.pooled)
+    seen.clear()
+    tokens.double()(many.to("cpu", torch.float64), 5)
+    assert seen == [16, 16, 8]
+
+
+def test_content_stays_in_its_precision_until_it_is_looked_at():
+    moved = items([0, 1], [1.0, 2.0]).to("cpu", torch.float64)
+    assert moved.time.dtype == torch.float64 and moved.content.dtype == torch.float32
+    (part,) = moved.in_parts(2, torch.float64)
+    assert part.dtype == torch.float64
+
+
 def test_gates_sum_to_one_and_start_even(make_batch):
     torch.manual_seed(0)
     net = Net("gated")
@@ -166,4 +193,4 @@ def test_padding_of_items():
 def test_content_of_several_tensors():
     given = Items(torch.tensor([0, 1]), torch.zeros(2), {"a": torch.ones(2, 3), "b": torch.ones(2)})
     moved = given.to("cpu", torch.float64).part(1, 2)
-    assert moved.content["a"].shape == (1, 3) and moved.content["b"].dtype == torch.float64
+    assert moved.content["a"].shape == (1, 3) and moved.content["b"].dtype == torch.float32

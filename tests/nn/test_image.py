@@ -57,6 +57,14 @@ def test_augmentation_in_training_only():
     assert not torch.equal(tokens(pixels), tokens(pixels))
 
 
+@pytest.mark.parametrize("augment", [lambda pixels: pixels[:, :, :4], lambda pixels: None])
+def test_an_augmentation_that_gives_something_else(augment):
+    tokens = ImageTokens(SmallCNN(1, (16, 16), 8), 8, np.zeros(1), np.ones(1), augment)
+    with pytest.raises(TypeError, match=r"Expected augment to give pixels.*\(4, 1, 16, 16\). Got"):
+        tokens(torch.rand(4, 1, 16, 16))
+    tokens.eval()(torch.rand(4, 1, 16, 16))
+
+
 def test_shaken_images_keep_size_and_most_of_what_they_show():
     torch.manual_seed(0)
     pixels = torch.zeros(64, 2, 16, 24)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.tokens.images import digest_of, read_image, shape_of, with_channels
+from tawt_sklearn.tokens.images import become, digest_of, read_image, shape_of, with_channels
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 COLOURS = np.stack([GREY, GREY // 2, GREY // 4], axis=2)
@@ -26,8 +26,8 @@ def file(tmp_path):
 @pytest.mark.parametrize("form", ["array", "pillow", "path", "string"])
 def test_forms_are_read_alike(form, file):
     item = {"array": GREY, "pillow": Image.fromarray(GREY), "path": file, "string": str(file)}[form]
-    assert shape_of(item) == (8, 8, 1)
-    image = read_image(item)
+    assert shape_of(item) == (8, 8, 1, True)
+    image = read_image(item).numbers
     assert image.dtype == np.float32
     np.testing.assert_allclose(image[:, :, 0], GREY / 255, atol=1e-6)
 
@@ -38,20 +38,24 @@ def test_forms_are_read_alike(form, file):
 )
 def test_modes_of_pillow(mode, channels):
     image = Image.fromarray(COLOURS).convert("L" if mode == "F" else mode).convert(mode)
-    assert shape_of(image) == (8, 8, channels)
-    assert read_image(image).shape == (8, 8, channels)
+    assert shape_of(image) == (8, 8, channels, mode != "F")
+    assert read_image(image).numbers.shape == (8, 8, channels)
+    assert read_image(image).whole == (mode != "F")
 
 
 def test_sixteen_bits(tmp_path):
     deep = (GREY.astype(np.uint16)) * 1000
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(read_image(tmp_path / "deep.png")[:, :, 0], deep / 65535, atol=1e-6)
-    np.testing.assert_allclose(read_image(deep)[:, :, 0], deep / 65535, atol=1e-6)
+    np.testing.assert_allclose(
+        read_image(tmp_path / "deep.png").numbers[:, :, 0], deep / 65535, atol=1e-6
+    )
+    np.testing.assert_allclose(read_image(deep).numbers[:, :, 0], deep / 65535, atol=1e-6)
 
 
 def test_numbers_stay_and_booleans_are_numbers():
-    assert read_image(np.full((2, 2), 7.5)).max() == 7.5
-    assert read_image(np.ones((2, 2), bool)).max() == 1.0
+    assert read_image(np.full((2, 2), 7.5)).numbers.max() == 7.5
+    assert read_image(np.ones((2, 2), bool)).numbers.max() == 1.0
+    assert not read_image(np.ones((2, 2), np.int64)).whole
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_files_that_are_none(tmp_path, file):
     Image.fromarray(noise).save(tmp_path / "whole.png")
     whole = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    assert shape_of(tmp_path / "cut.png") == (64, 64, 1)  # only the head was read
+    assert shape_of(tmp_path / "cut.png")[:3] == (64, 64, 1)  # only the head was read
     with pytest.raises(DataError, match="cannot be read to its end"):
         read_image(tmp_path / "cut.png")
 
@@ -102,11 +106,61 @@ def test_digests_tell_images_apart(file):
 
 
 def test_channels():
-    image = read_image(COLOURS)
+    image = read_image(COLOURS).numbers
     assert with_channels(image, 1).shape == (8, 8, 1)
     assert with_channels(image[:, :, :1], 3).shape == (8, 8, 3)
     with pytest.raises(DataError, match="Expected 2 channels"):
         with_channels(image, 2)
+
+
+def test_transparency_is_left_out():
+    colours, grey = read_image(COLOURS).numbers, read_image(GREY).numbers
+    seen = np.concatenate([colours, grey], axis=2)
+    np.testing.assert_array_equal(with_channels(seen, 3), colours)
+    np.testing.assert_allclose(with_channels(seen, 1), with_channels(colours, 1), atol=1e-6)
+    pale = np.concatenate([grey, grey / 2], axis=2)
+    np.testing.assert_array_equal(with_channels(pale, 1), grey)
+    np.testing.assert_array_equal(with_channels(pale, 3), with_channels(grey, 3))
+    assert become(1, 5) and not become(2, 5) and not become(5, 3)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_files_are_turned_as_they_say(kind, tmp_path):
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8] = 255  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its left side
+    path = tmp_path / f"photo.{kind}"
+    Image.fromarray(pixels).save(path, exif=exif)
+    assert shape_of(path)[:3] == (24, 16, 3)
+    for item in (path, Image.open(path)):
+        image = read_image(item).numbers
+        assert image.shape == (24, 16, 3)
+        assert image[:, 12:].min() > 0.9 and image[:, :4].max() < 0.1  # white on the right
+    Image.fromarray(pixels).save(tmp_path / f"upright.{kind}")
+    upright = Image.open(tmp_path / f"upright.{kind}")
+    assert shape_of(upright)[:3] == (16, 24, 3)
+    assert digest_of(upright) != digest_of(Image.open(path))
+
+
+def test_a_note_on_orientation_that_makes_no_sense():
+    image = Image.fromarray(GREY)
+    image.info["exif"] = b"Exif\0\0nonsense"
+    assert shape_of(image)[:3] == (8, 8, 1)
+    np.testing.assert_allclose(read_image(image).numbers[:, :, 0], GREY / 255, atol=1e-6)
+
+
+def test_masked_arrays():
+    with pytest.raises(DataError, match=r"masked array in which 9 of 64 are.*image.filled\(0\)"):
+        read_image(np.ma.masked_less(GREY, 9))
+    assert shape_of(np.ma.masked_array(GREY))[:3] == (8, 8, 1)
+
+
+def test_pixels_of_any_byte_order_are_the_same():
+    image = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    one, other = read_image(image.astype(">u2")), read_image(image)
+    np.testing.assert_array_equal(one.numbers, other.numbers)
+    assert one.whole and other.whole
 
 
 def test_arrays_need_neither_pillow_nor_torch():

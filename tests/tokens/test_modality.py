@@ -26,6 +26,12 @@ def test_one_several_and_none():
     assert cells.row.tolist() == [0, 1, 1] and np.isnan(cells.time).all()
 
 
+def test_a_pair_by_itself():
+    cells = read_cells(column((5.0, "a"), (None, "b"), (1.0, None), np.ma.masked), HOURS)
+    assert cells.items.tolist() == ["a", "b"] and cells.offsets.tolist() == [0, 1, 2, 2, 2]
+    np.testing.assert_array_equal(cells.time, [5.0, np.nan])
+
+
 def test_times_are_put_in_order():
     cells = read_cells(column([(5.0, "late"), (1.0, "early"), "whenever", (2.0, None)]), HOURS)
     assert cells.items.tolist() == ["whenever", "early", "late"]
@@ -44,7 +50,7 @@ def test_arrays_are_items():
     assert len(cells.items) == 3 and cells.items[2] is one
 
 
-@pytest.mark.parametrize("time", ["soon", np.inf, pd.Timestamp("2020-01-01")])
+@pytest.mark.parametrize("time", ["soon", np.inf, pd.Timestamp("2020-01-01"), np.zeros(3)])
 def test_times_that_are_none(time):
     with pytest.raises(DataError, match="column 'note', row 'p1'"):
         read_cells(column("a", [(time, "b")]), HOURS)

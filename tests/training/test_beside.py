@@ -15,6 +15,7 @@ from tawt_sklearn.datasets import make_icu_stays
 from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.tokens.modality import Modality, read_cells
 from tawt_sklearn.training.beside import ItemColumn
+from tawt_sklearn.training.chunks import ITEMS_AT_ONCE, chunks, rows_of_items
 from tawt_sklearn.training.dataset import EventDataset
 
 
@@ -95,3 +96,29 @@ def test_memory_is_that_of_a_batch(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_large_images_are_made_small_one_by_one(tmp_path):
+    """Ten of them in a row need the memory of one, and of what the network is given."""
+    noise = np.random.default_rng(0).integers(256, size=(800, 800), dtype=np.uint8)
+    path = str(tmp_path / "film.png")
+    Image.fromarray(noise).save(path)
+    modality, peaks = ImageEncoder(image_size=16).fit([path]), []
+    for n in (1, 10):
+        film = column([path] * n, modality=modality)
+        film.batch(np.array([0]))
+        tracemalloc.start()
+        assert film.batch(np.array([0])).content.shape == (n, 1, 16, 16)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_rows_with_many_items_come_in_smaller_groups(monkeypatch):
+    monkeypatch.setitem(ITEMS_AT_ONCE, "cpu", 4)
+    data = dataset(note=column("1", ["2", "3"], None, ["4"] * 9, "5", "6"))
+    assert data.n_items().tolist() == [1, 2, 0, 9, 1, 1]
+    groups = chunks(data.sizes(), 64, torch.device("cpu"), by_size=False, items=data.n_items())
+    assert [group.tolist() for group in groups] == [[0, 1, 2], [3], [4, 5]]
+    assert rows_of_items(data.n_items(), 64, torch.device("cpu")) == 1
+    assert rows_of_items(np.zeros(3, np.int64), 64, torch.device("cpu")) == 4
