@@ -90,20 +90,16 @@ def reference(column: Column) -> Drawn:
 # ---- ours --------------------------------------------------------------------------------------
 
 
-def ours(real: Real, seed: int, settings: dict[str, Any]) -> Drawn:
+def ours(real: Real, seed: int, settings: dict[str, Any], folder: Path | None) -> Drawn:
     """Fit, and draw as many subjects as there are in training."""
-    synthesizer = SequenceSynthesizer(random_state=seed, **settings)
-    X = real.to_fit(real.train)
-    before = clocks()
-    synthesizer.fit(X, real.y_train)
-    fitted = clocks()
+    synthesizer, seconds = fitted(real, seed, settings, folder)
+    before = time.perf_counter()
     made, y = synthesizer.sample(len(real.train), random_state=seed)
     drawn = Drawn(as_events(made), np.asarray(y))
-    after = clocks()
-    figures = [fitted[0] - before[0], fitted[1] - before[1], after[0] - fitted[0]]
+    seconds = [*seconds, time.perf_counter() - before]
     history = synthesizer.history_
     drawn.figures = {
-        **dict(zip(SECONDS, figures, strict=True)),
+        **dict(zip(SECONDS, seconds, strict=True)),
         LATENT[0]: float(history["active_units"].iloc[-1]),
         LATENT[1]: latent_auc(synthesizer, real),
     }
@@ -111,12 +107,32 @@ def ours(real: Real, seed: int, settings: dict[str, Any]) -> Drawn:
         "epochs": len(history),
         "last epoch": history.iloc[-1].astype(float).to_dict(),
         "sharpness": synthesizer.sharpness_,
+        "trees of the ratio": synthesizer.ratio_.n_trees,
     }
     if real.name == "physionet2012":
         drawn.further[CONDITIONAL] = synthesizer.sample(1000, y=1, random_state=seed)[0]
         static = real.test.drop(columns="events")[:1000]
         drawn.further[GIVEN] = synthesizer.sample(static=static, random_state=seed)[0]
     return drawn
+
+
+def fitted(
+    real: Real, seed: int, settings: dict[str, Any], folder: Path | None
+) -> tuple[SequenceSynthesizer, list[float]]:
+    """The synthesizer, and seconds of the wall and of all threads; that of the folder if there."""
+    kept = None if folder is None else folder / "synthesizer.tawt"
+    if kept is not None and (told := kept.with_name("seconds.json")).exists():
+        return SequenceSynthesizer.load(kept), json.loads(told.read_text())
+    synthesizer = SequenceSynthesizer(random_state=seed, **settings)
+    X = real.to_fit(real.train)
+    before = clocks()
+    synthesizer.fit(X, real.y_train)
+    seconds = [late - early for early, late in zip(before, clocks(), strict=True)]
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        synthesizer.save(kept)
+        kept.with_name("seconds.json").write_text(json.dumps(seconds) + "\n")
+    return synthesizer, seconds
 
 
 def latent_auc(synthesizer: SequenceSynthesizer, real: Real) -> float:
@@ -213,10 +229,11 @@ def draw(
     settings: dict[str, Any],
     pythons: dict[str, Path],
     our_seconds: Callable[[], float],
+    fitted: Path | None,
 ) -> Drawn:
     """Subjects of a row."""
     if row == "ours":
-        return ours(real, seed, settings)
+        return ours(real, seed, settings, fitted)
     if row in REFERENCES:
         return reference(columns[REFERENCES[row]])
     return peer(row, real, seed, pythons[row], our_seconds())

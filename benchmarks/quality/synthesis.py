@@ -259,6 +259,7 @@ class Run:
             settings=self.settings,
             pythons=dict(self.options.peers_python),
             our_seconds=lambda: self.our_seconds(seed),
+            fitted=None if self.keep is None else self.keep / f"fitted-{seed}",
         )
         if folder is not None:
             drawn.write(folder)
@@ -356,7 +357,7 @@ def main() -> None:
         "--rows", nargs="+", choices=ROWS, default=[row for row in ROWS if row not in PEERS]
     )
     parser.add_argument("--json", type=Path, help="store; rows that it has are not run again")
-    parser.add_argument("--keep", type=Path, help="folder for what is drawn; measured from there")
+    parser.add_argument("--keep", type=Path, help="folder for what is fitted and drawn")
     parser.add_argument("--html", type=Path, help="folder for a report of our last seed")
     parser.add_argument("--n-bootstrap", type=int, default=0, help="resamples for intervals")
     parser.add_argument("--max-time", type=float, help="seconds that our training may take")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 
 from tawt_sklearn.exceptions import SaveFileError
 from tawt_sklearn.synthesis.beginnings import applied
@@ -31,9 +31,6 @@ N_FOLDS = 5
 
 MOST_POWER, N_POWERS = 3.0, 9
 """Powers of the ratio, of which one is chosen."""
-
-N_OF_INTEGRAL = 400
-"""Points by which integrals are told."""
 
 
 def appearance(sentences: Sentences, grammar: Grammar) -> NDArray[np.float32]:
@@ -82,7 +79,7 @@ class DensityRatio:
         of_data: NDArray[np.float32],
         written: NDArray[np.float32],
         weight: NDArray[np.float64],
-        n_candidates: int,
+        owner: NDArray[np.int64],
         seed: int,
     ) -> tuple[DensityRatio, NDArray[np.float64]]:
         """Learn from columns (n, A) of the data and (m, A) of what was written.
@@ -94,10 +91,10 @@ class DensityRatio:
         ----------
         weight : (m,) float64
             What each that was written counts.
-        n_candidates : int
-            Of which one will be chosen: as few cannot make up for all that is rare, the ratio is
-            raised to a power of 1 to :data:`MOST_POWER`, so that what is chosen scores like the
-            data.
+        owner : (m,) int64
+            Whose candidate each is, counted from 0.  As few cannot make up for all that is rare,
+            the ratio is raised to a power of 1 to :data:`MOST_POWER`, so that those who are chosen
+            score like the data.
 
         Returns
         -------
@@ -109,9 +106,10 @@ class DensityRatio:
         table, is_real = np.concatenate([of_data, written]), np.arange(n + m) < n
         weights = np.where(is_real, m / n, np.append(np.ones(n), weight / weight.mean()))
         model = clone(BOOSTING).set_params(init="zero", random_state=seed)
-        folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=seed % 2**32)
+        folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed % 2**32)
+        groups = np.append(-1 - np.arange(n), owner)  # candidates begin alike
         told = np.zeros((n + m, model.n_estimators + 1))
-        for seen, unseen in folds.split(table, is_real):
+        for seen, unseen in folds.split(table, is_real, groups):
             fitted = clone(model).fit(table[seen], is_real[seen], sample_weight=weights[seen])
             for k, score in enumerate(fitted.staged_decision_function(table[unseen]), start=1):
                 told[unseen, k] = score.ravel()
@@ -123,8 +121,7 @@ class DensityRatio:
         real, unseen = told[:n, n_trees].mean(), told[n:, n_trees]
         powers = np.linspace(1, MOST_POWER, N_POWERS)
         scores = [
-            np.average(unseen, weights=weight * kept_share(power * unseen, n_candidates))
-            for power in powers
+            np.average(unseen, weights=weight * shares(power * unseen, owner)) for power in powers
         ]
         power = float(powers[np.abs(np.array(scores) - real).argmin()])
         trees = []
@@ -196,14 +193,9 @@ def resampled(
     return order[np.unique(owner[order], return_index=True)[1]]
 
 
-def kept_share(log_weight: NDArray[np.float64], n_candidates: int) -> NDArray[np.float64]:
-    """(n,) how often rows are chosen where each candidate is any of them; 1 on average.
-
-    With weight w that is the expectation of K w / (w + sum of K - 1 others), and 1 / a is the
-    integral of exp(-a t).
-    """
-    weight = np.exp((log_weight - log_weight.max()).clip(min=-50))
-    t = np.geomspace(1e-3 / weight.sum(), 30 / weight.min(), N_OF_INTEGRAL)
-    decay = np.exp(-weight[:, np.newaxis] * t)
-    share = weight * np.trapezoid(decay * decay.mean(0) ** (n_candidates - 1), t, axis=1)
-    return share / share.mean()
+def shares(log_weight: NDArray[np.float64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) with what chances :func:`resampled` chooses each row."""
+    most = np.full(owner.max(initial=-1) + 1, -np.inf)
+    np.maximum.at(most, owner, log_weight)
+    weight = np.exp(log_weight - most[owner])
+    return weight / np.bincount(owner, weight)[owner]

@@ -218,9 +218,10 @@ class Writer:
         """
         decoder = self.decoder
         P = decoder.n_prefix
-        begun = tuple(told.repeat(copies, axis=0) for told in self._begin(n, given, in_strata))
-        level = torch.from_numpy(self.grammar.level_symbols(begun[0][:, P:])).to(self.device)
-        symbol, score = (torch.from_numpy(told).to(self.device) for told in begun)  # (rows, P + C)
+        said, scored = self._begin(n, given, in_strata)  # (n, P + C)
+        said, scored = said.repeat(copies, axis=0), scored.repeat(copies, axis=0)
+        level = torch.from_numpy(self.grammar.level_symbols(said[:, P:])).to(self.device)
+        symbol, score = (torch.from_numpy(told).to(self.device) for told in (said, scored))
         first, symbol, score = score[:, P:], symbol[:, :P], score[:, :P]
         latent = z(torch.cat([decoder.stated.columns(symbol, score), first], dim=1))
         rows = self._read_prefix(latent, symbol, score, first, level)

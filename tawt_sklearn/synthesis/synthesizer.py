@@ -36,7 +36,7 @@ from tawt_sklearn.synthesis.grammar import Grammar
 from tawt_sklearn.synthesis.labels import LabelModel
 from tawt_sklearn.synthesis.learning import history_of, known_preparation, learned
 from tawt_sklearn.synthesis.loaded import check_loaded
-from tawt_sklearn.synthesis.resampling import DensityRatio, appearance, kept_share
+from tawt_sklearn.synthesis.resampling import DensityRatio, appearance, shares
 from tawt_sklearn.synthesis.selection import Selection
 from tawt_sklearn.synthesis.sentences import Sentences
 from tawt_sklearn.synthesis.summaries import multiplied, summaries
@@ -358,20 +358,21 @@ class SequenceSynthesizer(
             self.sharpness_ = sharpest(writer, known, self.labels_, seed)
         elif self.labels_ is None:
             return
-        n = min(N_LEARNED, 2 * len(known))
-        trial = Trial.write(writer(self.sharpness_), self.labels_, n, seed)
-        log_ratio = np.zeros(n)
+        n = -(-min(N_LEARNED, 2 * len(known)) // self.n_candidates)
+        trial = Trial.write(
+            writer(self.sharpness_), self.labels_, n, seed, copies=self.n_candidates
+        )
+        log_ratio = np.zeros(len(trial.written))
         if several:
             of_data, written = (
                 appearance(sentences, self.grammar_) for sentences in (known, trial.written)
             )
             self.ratio_, log_ratio = DensityRatio.fit(
-                of_data, written, trial.weight, self.n_candidates, seed
+                of_data, written, trial.weight, trial.owner, seed
             )
         if self.labels_ is not None:
             told = summaries(trial.written, self.grammar_)
-            kept = kept_share(log_ratio, self.n_candidates)
-            self.labels_ = self.labels_.calibrated(told, trial.said, kept)
+            self.labels_ = self.labels_.calibrated(told, trial.said, shares(log_ratio, trial.owner))
 
     # ---- sample ------------------------------------------------------------------------------
 

@@ -46,31 +46,35 @@ class Trial:
 
     Attributes
     ----------
-    sharpness : float
     written : Sentences
+    owner : (n,) int64
+        Whose candidate each is.
     said : (n,) int64
         Levels of the label that they were written for, as many of each; zeros without labels.
     weight : (n,) float64
         What each counts, so that labels are as frequent as in the data; 1 on average.
     """
 
-    sharpness: float
     written: Sentences
+    owner: NDArray[np.int64]
     said: NDArray[np.int64]
     weight: NDArray[np.float64]
 
     @classmethod
-    def write(cls, writer: CohortWriter, labels: LabelModel | None, n: int, seed: int) -> Trial:
-        """Have n histories written."""
+    def write(
+        cls, writer: CohortWriter, labels: LabelModel | None, n: int, seed: int, copies: int = 1
+    ) -> Trial:
+        """Have some candidates of n subjects written."""
         asked, said, weight = {}, np.zeros(n, np.int64), np.ones(n)
         if labels is not None:
             said, share = np.resize(labels.levels, n), np.resize(labels.often, n)
             column = writer.grammar.columns["label", 0]
             asked["label"] = pd.DataFrame({0: column.written(said, np.full(n, np.nan), 0)})
             weight = share / share.mean()
-        frame, _ = writer.new(n, asked, np.random.RandomState(seed))
+        frame, _ = writer.new(n, asked, np.random.RandomState(seed), copies)
         written = writer.grammar.read(*writer.form.parts(frame), None)
-        return cls(writer.sharpness, written, said, weight)
+        owner = np.repeat(np.arange(n), copies)
+        return cls(written, owner, said[owner], weight[owner])
 
 
 def sharpest(

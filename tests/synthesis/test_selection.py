@@ -12,8 +12,8 @@ from tawt_sklearn.synthesis.resampling import (
     BOOSTING,
     DensityRatio,
     appearance,
-    kept_share,
     resampled,
+    shares,
     width_of_appearance,
 )
 from tawt_sklearn.synthesis.selection import SUBJECTS_AT_ONCE, Selection
@@ -30,8 +30,10 @@ def two_samples(n: int = 1500, shift: float = 0.5) -> tuple[np.ndarray, np.ndarr
 
 
 def test_the_ratio_is_that_of_the_densities():
-    of_data, written = two_samples()
-    ratio, unseen = DensityRatio.fit(of_data, written, np.ones(len(written)), 1, 0)
+    of_data, written = two_samples(3000)
+    ratio, unseen = DensityRatio.fit(
+        of_data, written, np.ones(len(written)), np.arange(len(written)), 0
+    )
     table = np.random.RandomState(1).standard_normal((4000, 3)).astype(np.float32)
     true = 0.5 * table[:, 0] - 0.125
     told = ratio.log_ratio(table)
@@ -44,11 +46,12 @@ def test_the_ratio_is_that_of_the_densities():
 def test_few_candidates_choose_more_sharply():
     """So that what is kept scores like the data."""
     of_data, written = two_samples()
-    rng = np.random.RandomState(0)
-    plain, _ = DensityRatio.fit(of_data, written, np.ones(len(written)), 1, 0)
+    rng, weight = np.random.RandomState(0), np.ones(len(written))
+    plain, _ = DensityRatio.fit(of_data, written, weight, np.arange(len(written)), 0)
     real, scores = plain.log_ratio(of_data).mean(), []
-    for n in (4, 10):
-        ratio, _ = DensityRatio.fit(of_data, written, np.ones(len(written)), n, 0)
+    for n in (3, 10):
+        owner = np.arange(len(written)) // n
+        ratio, _ = DensityRatio.fit(of_data, written, weight, owner, 0)
         table = rng.standard_normal((n * 3000, 3)).astype(np.float32)
         rows = resampled(ratio.log_ratio(table), np.tile(np.arange(3000), n), rng)
         scores.append(plain.log_ratio(table[rows]).mean())
@@ -57,7 +60,9 @@ def test_few_candidates_choose_more_sharply():
 
 def test_what_is_alike_needs_no_trees():
     of_data, written = two_samples(shift=0.0)
-    ratio, unseen = DensityRatio.fit(of_data, written, np.ones(len(written)), 1, 0)
+    ratio, unseen = DensityRatio.fit(
+        of_data, written, np.ones(len(written)), np.arange(len(written)), 0
+    )
     assert ratio.n_trees == 0
     assert (ratio.log_ratio(written) == 0).all() and (unseen == 0).all()
 
@@ -65,7 +70,7 @@ def test_what_is_alike_needs_no_trees():
 def test_weights_make_up_for_what_was_written_too_often():
     of_data, written = two_samples()
     weight = np.exp(0.5 * written[:, 0])
-    ratio, _ = DensityRatio.fit(of_data, written, weight, 1, 0)
+    ratio, _ = DensityRatio.fit(of_data, written, weight, np.arange(len(written)), 0)
     assert ratio.n_trees < 20
 
 
@@ -86,21 +91,18 @@ def test_one_of_each_is_chosen_in_proportion_to_its_weight():
     log_weight = np.repeat(np.log([1.0, 2.0, 5.0]), 20_000)
     rows = resampled(log_weight, owner, rng)
     assert (owner[rows] == np.arange(20_000)).all()
-    shares = np.bincount(rows // 20_000) / 20_000
-    np.testing.assert_allclose(shares, [0.125, 0.25, 0.625], atol=0.015)
+    chosen = np.bincount(rows // 20_000) / 20_000
+    np.testing.assert_allclose(chosen, [0.125, 0.25, 0.625], atol=0.015)
 
 
-@pytest.mark.parametrize("n_candidates", [1, 2, 4])
-def test_how_often_candidates_are_kept_is_nearly_told(n_candidates):
+def test_chances_are_those_of_the_choice():
     rng = np.random.RandomState(0)
-    log_weight = rng.standard_normal(200)
-    told = kept_share(log_weight, n_candidates)
-    assert told.mean() == pytest.approx(1)
-    places = rng.randint(200, size=(n_candidates, 400_000))
-    rows = resampled(log_weight[places.ravel()], np.tile(np.arange(400_000), n_candidates), rng)
-    kept = np.bincount(places.ravel()[rows], minlength=200) / 2000
-    np.testing.assert_allclose(told, kept, atol=0.1)
-    assert n_candidates > 1 or np.allclose(told, 1, atol=1e-4)
+    owner, log_weight = rng.randint(5, size=30), 3 * rng.standard_normal(30)
+    expected = [
+        np.exp(log_weight[k]) / np.exp(log_weight[owner == owner[k]]).sum() for k in range(30)
+    ]
+    np.testing.assert_allclose(shares(log_weight, owner), expected)
+    assert (shares(np.full(4, 1e4), np.arange(4)) == 1).all()
 
 
 @pytest.fixture(scope="module")
