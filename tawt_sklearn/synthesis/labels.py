@@ -195,6 +195,9 @@ class LabelModel:
         known = np.isin(self.pairs, np.arange(n_columns)).all()
         if shapes != expected or K - Q != n_columns or not known:
             raise SaveFileError("Expected a model of labels on summaries of histories.")
+        told = [self.weight, self.intercept, self.center, self.scale, self.often, self.usual]
+        if not all(np.isfinite(part).all() for part in [*told, self.shift, self.tilt]):
+            raise SaveFileError("Expected a model of labels of numbers.")
         rising = (np.diff(self.levels) > 0).all()
         if L < 2 or not rising or self.levels[0] < -1 or self.levels[-1] >= n_levels:
             raise SaveFileError("Expected a model of labels that the grammar has.")

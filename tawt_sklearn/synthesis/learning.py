@@ -102,7 +102,7 @@ def learned(
         )
         net.settle(kept)
     if net.interrupted_:
-        warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=4)
+        warn_interrupted(f"epoch {len(net.history)} of {net.max_epochs}", stacklevel=5)
     return net.prepare_for_prediction()
 
 

@@ -32,6 +32,9 @@ N_FOLDS = 5
 MOST_POWER, N_POWERS = 3.0, 9
 """Powers of the ratio, of which one is chosen."""
 
+MOST_ROWS, MOST_VALUE = 20_000, 100.0
+"""Rows of the data that are learned from, and how much a leaf may say."""
+
 
 def appearance(sentences: Sentences, grammar: Grammar) -> NDArray[np.float32]:
     """(n, A) what histories are told apart by: what happened in each, when, and in what steps."""
@@ -64,6 +67,10 @@ class DensityRatio:
         they differ by.
     threshold, value : (N,) float64
         What goes left is at most that; what is added to the logarithm in a leaf.
+    n_candidates : int
+        Of which one is to be chosen.
+    power : float
+        What the ratio is raised to then.  So few cannot make up for all that is rare.
     """
 
     nodes: NDArray[np.int64]
@@ -72,6 +79,8 @@ class DensityRatio:
     column: NDArray[np.int64]
     threshold: NDArray[np.float64]
     value: NDArray[np.float64]
+    n_candidates: int
+    power: float
 
     @classmethod
     def fit(
@@ -92,21 +101,23 @@ class DensityRatio:
         weight : (m,) float64
             What each that was written counts.
         owner : (m,) int64
-            Whose candidate each is, counted from 0.  As few cannot make up for all that is rare,
-            the ratio is raised to a power of 1 to :data:`MOST_POWER`, so that those who are chosen
-            score like the data.
+            Whose candidate each is, counted from 0: those who are chosen are to score like the
+            data, to which end the ratio is raised to a power of 1 to :data:`MOST_POWER`.
 
         Returns
         -------
         ratio : DensityRatio
         log_ratio : (m,) float64
-            Of what was written, by trees that have not seen it.
+            Of what was written, raised to that power, by trees that have not seen it.
         """
+        if len(of_data) > MOST_ROWS:
+            some = np.random.RandomState(seed).choice(len(of_data), MOST_ROWS, replace=False)
+            of_data = of_data[some]
         n, m = len(of_data), len(written)
         table, is_real = np.concatenate([of_data, written]), np.arange(n + m) < n
         weights = np.where(is_real, m / n, np.append(np.ones(n), weight / weight.mean()))
         model = clone(BOOSTING).set_params(init="zero", random_state=seed)
-        folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed % 2**32)
+        folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)
         groups = np.append(-1 - np.arange(n), owner)  # candidates begin alike
         told = np.zeros((n + m, model.n_estimators + 1))
         for seen, unseen in folds.split(table, is_real, groups):
@@ -128,17 +139,17 @@ class DensityRatio:
         if n_trees:
             model.set_params(n_estimators=n_trees).fit(table, is_real, sample_weight=weights)
             trees = [one.tree_ for one in model.estimators_[:, 0]]
-        return cls.of(trees, power), power * unseen
+        return cls.of(trees, int(np.bincount(owner).max()), power), power * unseen
 
     @classmethod
-    def of(cls, trees: list, power: float = 1.0) -> DensityRatio:
-        """Regression trees of :data:`BOOSTING` as arrays, their ratio raised to a power."""
+    def of(cls, trees: list, n_candidates: int = 1, power: float = 1.0) -> DensityRatio:
+        """Regression trees of :data:`BOOSTING` as arrays."""
 
         def joined(of_node: list[NDArray], dtype: type) -> NDArray:
             return np.concatenate([np.zeros(0), *of_node]).astype(dtype)
 
         left = joined([tree.children_left for tree in trees], np.int64)
-        rate = power * BOOSTING.learning_rate
+        rate = BOOSTING.learning_rate
         return cls(
             nodes=np.cumsum([0, *(tree.node_count for tree in trees)]),
             left=left,
@@ -146,11 +157,21 @@ class DensityRatio:
             column=np.where(left < 0, 0, joined([tree.feature for tree in trees], np.int64)),
             threshold=np.where(left < 0, 0, joined([tree.threshold for tree in trees], float)),
             value=joined([rate * tree.value[:, 0, 0] for tree in trees], np.float64),
+            n_candidates=n_candidates,
+            power=power,
         )
 
     @property
     def n_trees(self) -> int:
         return len(self.nodes) - 1
+
+    def log_weight(self, table: NDArray[np.float32], n_candidates: int) -> NDArray[np.float64]:
+        """(n,) the logarithm of what candidates with columns (n, A) are chosen by.
+
+        Of more candidates than the power was found for, a smaller one is enough.
+        """
+        more = max((n_candidates - 1) / max(self.n_candidates - 1, 1), 1.0)
+        return (1 + (self.power - 1) / more) * self.log_ratio(table)
 
     def log_ratio(self, table: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) of columns (n, A)."""
@@ -168,13 +189,18 @@ class DensityRatio:
         starts = np.array_equal(self.nodes[:1], [0]) and (np.diff(self.nodes) > 0).all()
         if not starts or {part.shape for part in parts} != {(N,)} or self.nodes[-1] != N:
             raise SaveFileError("Expected trees of as many nodes as they say.")
+        whole = all(part.dtype.kind == "i" for part in (self.nodes, *parts[:3]))
+        if not whole or not all(np.isfinite(part).all() for part in parts[3:]):
+            raise SaveFileError("Expected trees of numbers.")
+        if np.abs(self.value).max(initial=0) > MOST_VALUE or not 1 <= self.power <= MOST_POWER:
+            raise SaveFileError("Expected trees of a ratio that can be.")
         inner, size = self.left >= 0, np.diff(self.nodes)
         node = np.arange(N) - np.repeat(self.nodes[:-1], size)
         after = np.stack([self.left, self.right])[:, inner]
         if (after <= node[inner]).any() or (after >= np.repeat(size, size)[inner]).any():
             raise SaveFileError("Expected trees whose branches lead to leaves.")
         known = (self.column >= 0) & (self.column < width_of_appearance(grammar))
-        if not known.all() or not np.isfinite(self.value).all():
+        if not known.all():
             raise SaveFileError("Expected trees on columns about histories.")
 
 

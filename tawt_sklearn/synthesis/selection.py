@@ -13,8 +13,8 @@ from tawt_sklearn.synthesis.labels import LabelModel
 from tawt_sklearn.synthesis.resampling import DensityRatio, appearance, resampled
 from tawt_sklearn.synthesis.summaries import summaries
 
-SUBJECTS_AT_ONCE = 2048
-"""Whose candidates are kept in memory."""
+AT_ONCE = 8192
+"""Candidates that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,19 @@ class Selection:
         self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
     ) -> tuple[pd.DataFrame, NDArray | None]:
         """Frame and labels of n subjects that have what is asked for."""
-        frames: list[pd.DataFrame] = []
-        labels: list[NDArray | None] = []
-        for first in range(0, n, SUBJECTS_AT_ONCE):
-            rows = slice(first, min(first + SUBJECTS_AT_ONCE, n))
-            some = {
-                kind: frame if len(frame) == 1 else frame.iloc[rows]
-                for kind, frame in asked.items()
-            }
-            frame, label = self._some(rows.stop - rows.start, some, random)
+        self.writer.grammar.given(asked, n)  # refuses what is unknown before anything is written
+        size = max(AT_ONCE // self.n_candidates, 1)
+        frames, labels = [], []
+        for first in range(0, n, size):
+            rows = slice(first, min(first + size, n))
+            own = {k: frame if len(frame) == 1 else frame.iloc[rows] for k, frame in asked.items()}
+            frame, label = self._some(rows.stop - rows.start, own, random)
             frames.append(frame)
             labels.append(label)
         if len(frames) == 1:
             return frames[0], labels[0]
-        said = [label for label in labels if label is not None]
-        return pd.concat(frames, ignore_index=True), np.concatenate(said) if said else None
+        some = [label for label in labels if label is not None]
+        return pd.concat(frames, ignore_index=True), np.concatenate(some) if some else None
 
     def _some(
         self, n: int, asked: dict[str, pd.DataFrame], random: np.random.RandomState
@@ -75,18 +73,18 @@ class Selection:
         owner = np.repeat(np.arange(n), copies)
         grammar = self.writer.grammar
         sentences = grammar.read(*self.writer.form.parts(frame), None)
-        weight, told = np.zeros(len(owner)), summaries(sentences, grammar)
-        if self.ratio.n_trees:
-            weight += self.ratio.log_ratio(appearance(sentences, grammar))
+        weight, table = np.zeros(len(owner)), summaries(sentences, grammar)
+        if copies > 1:
+            weight += self.ratio.log_weight(appearance(sentences, grammar), copies)
         if self.labels is None:
             rows = resampled(weight, owner, random)
             return _at(frame, rows), None if said is None else said[rows]
         assert said is not None
         column = grammar.columns["label", 0]
         level, _ = column.read(pd.Series(said.reshape(-1)))
-        weight += np.where(wanted[owner], self.labels.log_ratio(told, level), 0.0)
+        weight += np.where(wanted[owner], self.labels.log_ratio(table, level), 0.0)
         rows = resampled(weight, owner, random)
-        level = np.where(wanted, level[rows], self.labels.draw(told[rows], random))
+        level = np.where(wanted, level[rows], self.labels.draw(table[rows], random))
         drawn = column.written(level, np.full(n, np.nan), 0).to_numpy()
         kept = np.where(wanted, said.reshape(-1)[rows], drawn)
         return _at(frame, rows), kept.reshape(n, *said.shape[1:])

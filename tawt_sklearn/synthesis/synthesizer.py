@@ -41,7 +41,14 @@ from tawt_sklearn.synthesis.selection import Selection
 from tawt_sklearn.synthesis.sentences import Sentences
 from tawt_sklearn.synthesis.summaries import multiplied, summaries
 from tawt_sklearn.synthesis.training import SynthesisNet
-from tawt_sklearn.synthesis.trials import FEWEST_TRIED, N_LEARNED, SHARPNESSES, Trial, sharpest
+from tawt_sklearn.synthesis.trials import (
+    FEWEST_OWNERS,
+    FEWEST_TRIED,
+    N_LEARNED,
+    SHARPNESSES,
+    Trial,
+    sharpest,
+)
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.tokens.sequencer import TripletSequencer
 from tawt_sklearn.training.device import resolve_device
@@ -84,7 +91,8 @@ class SequenceSynthesizer(
     n_candidates : int, default=3
         Histories that :meth:`sample` writes for each subject, of which it keeps one: with chances
         in proportion to how much more often the data have such histories than they are written.
-        With 1, it takes a third of the time.
+        With 1, it takes a third of the time.  That of fit says how much this counts; it may be set
+        to another number afterwards.
     min_subjects_per_code : int, default=5
         Codes of events and levels of static columns that fewer subjects have are left out, and
         the extremes of numbers are cut off at so many values: they would point to single subjects.
@@ -92,7 +100,7 @@ class SequenceSynthesizer(
         ``"auto"``: 24, but fewer where these are more than 3,600 steps (at least 10), and as many
         as make 700 steps.
     max_time : float, optional
-        Seconds after which training ends; the trials after it, in which up to 1,024 histories are
+        Seconds after which training ends; the trials after it, in which up to 1,280 histories are
         written, come on top.
     batch_size : int, default=16
     learning_rate : float, default=2e-3
@@ -299,7 +307,7 @@ class SequenceSynthesizer(
                 try:
                     self._try(data.sentences, seed)
                 except KeyboardInterrupt:
-                    warn_interrupted("the trials after training", stacklevel=2)
+                    warn_interrupted("the trials after training", stacklevel=4)
             self.history_ = history_of(self.net_)
             self.n_iter_ = len(self.net_.history)
         return self
@@ -358,10 +366,9 @@ class SequenceSynthesizer(
             self.sharpness_ = sharpest(writer, known, self.labels_, seed)
         elif self.labels_ is None:
             return
-        n = -(-min(N_LEARNED, 2 * len(known)) // self.n_candidates)
-        trial = Trial.write(
-            writer(self.sharpness_), self.labels_, n, seed, copies=self.n_candidates
-        )
+        n = min(N_LEARNED, 2 * len(known))
+        copies = max(min(self.n_candidates, n // FEWEST_OWNERS), 1)
+        trial = Trial.write(writer(self.sharpness_), self.labels_, -(-n // copies), seed, copies)
         log_ratio = np.zeros(len(trial.written))
         if several:
             of_data, written = (
@@ -411,6 +418,7 @@ class SequenceSynthesizer(
             Labels or categories that were not there in fit.
         """
         check_is_fitted(self)
+        self._validate_params()  # n_candidates may have been set after fit
         random = check_random_state(self.random_state if random_state is None else random_state)
         asked = self.form_.asked(y, static)
         n = self.form_.number_of_rows(n, y, static)
@@ -418,7 +426,7 @@ class SequenceSynthesizer(
         selection = Selection(writer, self.ratio_, self.labels_, self.n_candidates)
         return self.form_.shown(*selection.new(n, asked, random))
 
-    def _writer(self, sharpness: float, what: str = "histories") -> CohortWriter:
+    def _writer(self, sharpness: float, what: str = "candidates") -> CohortWriter:
         return CohortWriter(
             decoder=self.net_.module_.eval().decoder,
             grammar=self.grammar_,

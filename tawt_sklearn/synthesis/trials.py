@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 
 from tawt_sklearn.synthesis.cohorts import CohortWriter
 from tawt_sklearn.synthesis.grammar import Grammar
@@ -36,6 +36,9 @@ FEWEST_TRIED = 100
 
 SHARPNESSES = (1.0, 1.25)
 """Powers that are tried."""
+
+FEWEST_OWNERS = 50
+"""Subjects whose candidates these are, at least."""
 
 N_FOLDS = 5
 
@@ -110,14 +113,9 @@ def told_apart(
     table = np.vstack([courses(data, grammar), courses(written, grammar)])
     is_written = np.arange(len(table)) >= len(data)
     weights = np.append(np.ones(len(data)), weight)
-    model = HistGradientBoostingClassifier(max_iter=60, random_state=0)
-    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
-    chances = cross_val_predict(
-        model,
-        table,
-        is_written,
-        cv=folds,
-        method="predict_proba",
-        params={"sample_weight": weights},
-    )
-    return max(0.5, float(roc_auc_score(is_written, chances[:, 1], sample_weight=weights)))
+    chances, folds = np.zeros(len(table)), StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
+    for seen, unseen in folds.split(table, is_written):
+        model = HistGradientBoostingClassifier(max_iter=60, random_state=0)
+        model.fit(table[seen], is_written[seen], sample_weight=weights[seen])
+        chances[unseen] = model.predict_proba(table[unseen])[:, 1]
+    return max(0.5, float(roc_auc_score(is_written, chances, sample_weight=weights)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.ensemble import GradientBoostingClassifier
 
-from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.synthesis import SequenceSynthesizer
 from tawt_sklearn.synthesis.resampling import (
     BOOSTING,
@@ -16,7 +17,7 @@ from tawt_sklearn.synthesis.resampling import (
     shares,
     width_of_appearance,
 )
-from tawt_sklearn.synthesis.selection import SUBJECTS_AT_ONCE, Selection
+from tawt_sklearn.synthesis.selection import Selection
 
 from .subjects import QUICK, simple
 
@@ -53,9 +54,23 @@ def test_few_candidates_choose_more_sharply():
         owner = np.arange(len(written)) // n
         ratio, _ = DensityRatio.fit(of_data, written, weight, owner, 0)
         table = rng.standard_normal((n * 3000, 3)).astype(np.float32)
-        rows = resampled(ratio.log_ratio(table), np.tile(np.arange(3000), n), rng)
+        rows = resampled(ratio.log_weight(table, n), np.tile(np.arange(3000), n), rng)
         scores.append(plain.log_ratio(table[rows]).mean())
     np.testing.assert_allclose(scores, real, atol=0.06)
+
+
+def test_candidates_that_came_later_do_not_overshoot():
+    of_data, written = two_samples(3000)
+    owner = np.arange(3000) // 3
+    ratio, _ = DensityRatio.fit(of_data, written, np.ones(3000), owner, 0)
+    assert ratio.n_candidates == 3
+    assert ratio.power > 1
+    rng = np.random.RandomState(0)
+    for n in (3, 12, 60):
+        table = rng.standard_normal((n * 2000, 3)).astype(np.float32)
+        rows = resampled(ratio.log_weight(table, n), np.tile(np.arange(2000), n), rng)
+        assert 0.3 < table[rows, 0].mean() < 0.6  # .5 in the data, 0 in what is written
+        assert abs(table[rows, 0].std() - 1) < 0.15
 
 
 def test_what_is_alike_needs_no_trees():
@@ -122,20 +137,23 @@ def log_ratios(fitted: SequenceSynthesizer, X) -> np.ndarray:
 def test_more_candidates_make_histories_more_alike(fitted):
     assert fitted.ratio_.n_trees > 0
     told = []
-    for n in (1, 2, 6):
+    for n in (1, 3):
         fitted.set_params(n_candidates=n)
         told.append(log_ratios(fitted, fitted.sample(200, random_state=0)[0]).mean())
-    fitted.set_params(n_candidates=3)
-    assert told[0] < told[1] < told[2]
+    assert told[0] < told[1]
 
 
 def test_what_was_asked_for_stays_with_its_subject(fitted, monkeypatch):
     n = 30
-    monkeypatch.setattr(f"{Selection.__module__}.SUBJECTS_AT_ONCE", 7)
-    assert SUBJECTS_AT_ONCE > 7
+    sizes, write = [], Selection._some
+    monkeypatch.setattr(f"{Selection.__module__}.AT_ONCE", 21)
+    monkeypatch.setattr(
+        Selection, "_some", lambda self, n, *more: sizes.append(n) or write(self, n, *more)
+    )
     y = np.where(np.arange(n) % 3 == 0, None, np.arange(n) % 2).astype(object)
     static = simple(n, static={"age": np.arange(float(n))})[["age"]]
     X, drawn = fitted.sample(n, y=y, static=static, random_state=0)
+    assert sizes == [7, 7, 7, 7, 2]
     np.testing.assert_array_equal(X["age"], static["age"])
     assert list(X.index) == list(range(n))
     known = [k for k in range(n) if y[k] is not None]
@@ -155,6 +173,30 @@ def test_the_same_is_stated_of_all_candidates(fitted):
     assert len(set(map(str, frame["events"][lengths == lengths.max()]))) > 1
 
 
+def test_what_is_unknown_is_refused_before_anything_is_written(fitted, monkeypatch):
+    monkeypatch.setattr(f"{Selection.__module__}.AT_ONCE", 3)
+    monkeypatch.setattr(Selection, "_some", lambda *_: pytest.fail("written"))
+    with pytest.raises(DataError, match="labels that were there in fit"):
+        fitted.sample(y=[0, 1, 0, 1, 7])
+
+
+@pytest.mark.parametrize("n_candidates", [0, 2.5, None, "all"])
+def test_numbers_of_candidates_that_cannot_be(fitted, n_candidates):
+    fitted.set_params(n_candidates=n_candidates)
+    with pytest.raises(ValueError, match="n_candidates"):
+        fitted.sample(2)
+    fitted.set_params(n_candidates=3)
+
+
+def test_many_candidates_and_routing_of_weights():
+    with config_context(enable_metadata_routing=True):
+        model = SequenceSynthesizer(**QUICK, n_candidates=500).fit(
+            simple(100, most=8), np.arange(100) % 2
+        )
+    assert model.ratio_.n_candidates == 4  # of 50 subjects
+    assert len(model.set_params(n_candidates=2).sample(3, random_state=0)[1]) == 3
+
+
 def test_without_labels():
     model = SequenceSynthesizer(**QUICK).fit(simple(120, most=8))
     assert model.ratio_.n_trees > 0
@@ -170,6 +212,9 @@ def test_without_labels():
         {"column": [99]},
         {"value": [np.nan]},
         {"right": []},
+        {"column": [0.5]},
+        {"threshold": [np.nan]},
+        {"value": [1e308]},
     ],
 )
 def test_trees_that_lead_nowhere_are_refused(fitted, changed):
@@ -182,7 +227,13 @@ def test_trees_that_lead_nowhere_are_refused(fitted, changed):
         "value": [0.0, 1.0, -1.0],
     }
     (name, given), *_ = changed.items()
-    DensityRatio(**{key: np.array(part) for key, part in good.items()}).check(fitted.grammar_)
+    more = {"n_candidates": 3, "power": 2.0}
+    tables = {key: np.array(part) for key, part in good.items()}
+    DensityRatio(**tables, **more).check(fitted.grammar_)
+    with pytest.raises(SaveFileError, match="ratio"):
+        DensityRatio(**tables, n_candidates=3, power=np.inf).check(fitted.grammar_)
     bad = {**good, name: given if name in ("nodes", "right") else [*given, *good[name][1:]]}
     with pytest.raises(SaveFileError, match="trees"):
-        DensityRatio(**{key: np.array(part) for key, part in bad.items()}).check(fitted.grammar_)
+        DensityRatio(**{key: np.array(part) for key, part in bad.items()}, **more).check(
+            fitted.grammar_
+        )

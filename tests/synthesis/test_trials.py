@@ -108,10 +108,11 @@ def test_what_was_trained_is_kept_when_trials_are_interrupted(monkeypatch):
 
     monkeypatch.setattr(trials, "told_apart", interrupt)
     X, y = simple(100), np.arange(100) % 2
-    with pytest.warns(TrainingWarning, match="trials"):
+    with pytest.warns(TrainingWarning, match="trials") as caught:
         model = SequenceSynthesizer(**QUICK).fit(X, y)
     assert model.sharpness_ == 1.0
     assert model.ratio_.n_trees == 0
+    assert caught[0].filename == __file__
     assert len(model.sample(3, y=1, random_state=0)[1]) == 3
 
 
