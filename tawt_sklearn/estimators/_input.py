@@ -89,9 +89,10 @@ def _checked_frame(
 ) -> tuple[pd.DataFrame, Form]:
     """A frame of histories, if it is like that of fit."""
     beside = modality_columns(frame, modalities_of(estimator, preparation))  # which must be there
-    if preparation is None:
-        _refuse_unhashable(frame if beside is None else frame.drop(columns=beside.columns))
     _refuse_repeated_names(frame)
+    # A pretrained encoder may have modalities of its own.
+    if preparation is None and getattr(estimator, "pretrained", None) is None:
+        _refuse_unhashable(frame if beside is None else frame.drop(columns=beside.columns))
     if len(frame) == 0:
         raise DataError("Expected at least one row of X. Got a frame with 0 rows.")
     if preparation is not None:

@@ -140,6 +140,7 @@ WRONG: dict[type[BaseEstimator], dict[str, tuple[Any, Any]]] = {
         "pretrained": SUPERVISED["pretrained"],
         "word_dropout": ("0.1", 1.0),
         "free_bits": (None, -0.1),
+        "n_candidates": (2.5, 0),
         "min_subjects_per_code": (2.5, 0),
         "max_epochs": (1.5, 0),
         "max_time": ("60", 0),

@@ -295,4 +295,5 @@ def main(what: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     main(sys.argv[1], Path(sys.argv[2]))
