@@ -69,7 +69,7 @@ def shape_of(item: Any) -> Shape:
     if not isinstance(item, np.ndarray) or array.dtype.kind not in "uifb":
         raise DataError(
             "Expected an image: an array (H, W) or (H, W, C) of numbers, a PIL image, or the path "
-            f"of a file. Got {type(item).__name__}{_of(array)}. A missing image is None, "
+            f"of a file. Got {type(item).__name__}{_of(item)}. A missing image is None, "
             "several are a list."
         )
     if array.ndim not in (2, 3) or 0 in array.shape:
@@ -272,5 +272,5 @@ def _largest(array: NDArray) -> float | None:
     return LARGEST.get(array.dtype.newbyteorder("="))
 
 
-def _of(array: NDArray) -> str:
-    return f" of {array.dtype}" if array.dtype != object else ""
+def _of(item: Any) -> str:
+    return f" of {item.dtype}" if isinstance(item, np.ndarray) else ""
