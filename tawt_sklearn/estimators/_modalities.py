@@ -143,6 +143,8 @@ def refuse_without_modalities(estimator: Any) -> None:
     """
     defaults = type(estimator)().get_params(deep=False)
     for name in OF_MODALITIES:
+        if name == "modality_dropout" and estimator.modality_dropout == 0:
+            continue  # none is dropped, indeed
         if name in defaults and getattr(estimator, name) != defaults[name]:
             raise ValueError(
                 f"Expected modalities to be given together with {name}. Got none, and "

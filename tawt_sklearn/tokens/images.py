@@ -6,6 +6,7 @@ Pillow (the extra ``image``) is imported where a path or a PIL image comes along
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,9 @@ WITHOUT_ALPHA = {1: 1, 2: 1, 3: 3, 4: 3}
 
 ORIENTATION = 0x0112
 """The tag of EXIF that says how a camera was held."""
+
+HALF_TURNS = 4
+"""Up to here it leaves width and height as they are."""
 
 MOST_CHANNELS = 16
 """With more on the last axis an array looks like something else than (H, W, C)."""
@@ -188,7 +192,12 @@ def opened(path: Any) -> Any:
         raise DataError(f"Expected the path of an image file. Got the folder {str(path)!r}.")
     pillow = _pillow()
     try:
-        return pillow.open(file)
+        image = pillow.open(file)
+        if image.format == "TIFF" and image.tag_v2.get(ORIENTATION, 1) > HALF_TURNS:
+            # Of a file that it maps into memory Pillow turns the size and not the pixels.
+            image.close()
+            image = pillow.open(io.BytesIO(file.read_bytes()))
+        return image
     except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
         raise DataError(
             f"Expected an image file. Got {str(path)!r}, which cannot be read ({error})."

@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from tawt_sklearn.exceptions import DataError
-from tawt_sklearn.tokens.images import become, digest_of, read_image, shape_of, with_channels
+from tawt_sklearn.tokens.images import (
+    ORIENTATION,
+    become,
+    digest_of,
+    read_image,
+    shape_of,
+    with_channels,
+)
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 COLOURS = np.stack([GREY, GREY // 2, GREY // 4], axis=2)
@@ -122,6 +129,26 @@ def test_transparency_is_left_out():
     np.testing.assert_array_equal(with_channels(pale, 1), grey)
     np.testing.assert_array_equal(with_channels(pale, 3), with_channels(grey, 3))
     assert become(1, 5) and not become(2, 5) and not become(5, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_plain_grey_tiff_files_are_turned(tmp_path, orientation):
+    """Uncompressed ones Pillow maps into memory, and turns their size alone."""
+    upright = np.random.default_rng(0).integers(0, 256, (12, 20)).astype(np.uint8)
+    file = tmp_path / "film.tif"
+    Image.fromarray(upright).save(file, tiffinfo={ORIENTATION: orientation})
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, -1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright),
+    }[orientation]
+    assert shape_of(file)[:2] == turned.shape
+    np.testing.assert_array_equal(read_image(file).numbers.squeeze() * 255, turned)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif"])

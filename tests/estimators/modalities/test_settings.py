@@ -138,3 +138,9 @@ def test_a_time_without_a_list_does_not_go_with_single_events_either(X, y):
         few.fit(timed, y)
     with pytest.raises(ValueError, match=message):
         few.fit(X, y).predict(timed)
+
+
+def test_no_dropout_of_modalities_needs_none(X, y):
+    classifier(modalities=None, modality_dropout=0.0).fit(X.drop(columns="xray"), y)
+    with pytest.raises(ValueError, match="modality_dropout=0.4"):
+        classifier(modalities=None, modality_dropout=0.4).fit(X.drop(columns="xray"), y)
