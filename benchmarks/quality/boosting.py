@@ -130,7 +130,10 @@ class Store:
         where = {"method": method, "settings": settings, "repeat": part.repeat, "fold": part.fold}
         self.cells.append({**where, **scores})
         if self.path is not None:
-            self.path.write_text(json.dumps({"cells": self.cells}, indent=1))
+            # At one go, so that a run that is killed here leaves a file that can be read.
+            draft = self.path.with_name(self.path.name + ".part")
+            draft.write_text(json.dumps({"cells": self.cells}, indent=1))
+            os.replace(draft, self.path)
         if self.keep is not None:
             np.save(self.place(method, part), p)
 
@@ -155,7 +158,19 @@ def fitted(model: Pipeline, X: pd.DataFrame, y: np.ndarray, part: Part) -> tuple
 
 
 def blended(store: Store, methods: list[str], part: Part) -> np.ndarray:
-    """Mean log-odds of several methods, as probabilities."""
+    """Mean log-odds of several methods, as probabilities.
+
+    Raises
+    ------
+    SystemExit
+        If predictions were not kept.
+    """
+    lost = [method for method in methods if not store.place(method, part).exists()]
+    if lost:
+        raise SystemExit(
+            f"Expected predictions of {methods} in {store.keep}. Got none of {lost} for division "
+            f"{part.repeat}, fold {part.fold}. Run these with --keep, into another --json."
+        )
     kept = [np.load(store.place(method, part)) for method in methods]
     return expit(np.mean([logit(np.clip(p, 1e-7, 1 - 1e-7)) for p in kept], axis=0))
 
@@ -166,7 +181,7 @@ def differences(cells: list[dict[str, Any]]) -> pd.DataFrame:
     rows = {}
     for method in dict.fromkeys(table.index.get_level_values("method")):
         own = table.loc[method]
-        row = {"parts": len(own), "fit s": own["fit s"].mean()}
+        row = {"parts": len(own), "fit s": own["fit s"].astype(float).mean()}
         for name in ("AUROC", "AUPRC", "Brier", "log loss"):
             row[name] = own[name].mean()
         if REFERENCE in table.index and method != REFERENCE:
@@ -234,7 +249,7 @@ def main() -> None:
         for name, *methods in options.blend:
             if not store.has(name, {"blend": methods}, part):
                 p = blended(store, methods, part)
-                scores = {**measured(truth[part.test], p), "fit s": np.nan}
+                scores = {**measured(truth[part.test], p), "fit s": None}
                 store.add(name, {"blend": methods}, part, p, scores)
     print(f"\n{differences(store.cells).to_string(float_format='{:.4f}'.format)}")
 
