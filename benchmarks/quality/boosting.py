@@ -7,11 +7,17 @@ the paired difference to LightGBM on hand-made aggregates.
     python benchmarks/quality/boosting.py --json boosting.json --only lightgbm default
     python benchmarks/quality/boosting.py --json boosting.json --variant plain code_dropout=0.0
     python benchmarks/quality/boosting.py --json boosting.json --keep predictions \
-        --blend both lightgbm default
+        --vote both lightgbm default
+    python benchmarks/quality/boosting.py --json stay.json --target length_of_stay
 
-Methods: ``lightgbm``, ``hist`` and ``logistic`` on ``EventSummarizer``, with the settings of
-physionet2012.py; ``default``, the ``TimeAwareClassifier`` as it is; a ``--variant``, the same with
-other parameters.  ``--blend`` averages the log-odds of methods whose predictions were kept.
+Targets: ``death`` in hospital; ``length_of_stay``, in days, of those who were discharged alive;
+``saps_i``, a score of severity.  Stays whose number is not known are left out of both parts.
+
+Methods: ``lightgbm``, ``hist`` and ``logistic`` (of numbers: ridge regression) on
+``EventSummarizer``, with the settings of physionet2012.py; ``default``, the ``TimeAwareClassifier``
+or ``TimeAwareRegressor`` as it is; a ``--variant``, the same with other parameters.  A ``--vote``
+is the mean of what methods say whose predictions were kept, which is what scikit-learn's
+``VotingClassifier(voting="soft")`` or ``VotingRegressor`` of them says.
 
 What to know when reading the result:
 
@@ -35,30 +41,43 @@ import ast
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from lightgbm import LGBMClassifier, LGBMRegressor
 from physionet2012 import models
-from scipy.special import expit, logit
 from sklearn.base import clone
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+)
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 
+from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor
 from tawt_sklearn.datasets import fetch_physionet2012
 
 FOLDS = Path(__file__).parent / "folds" / "physionet2012.csv"
 N_REPEATS, N_FOLDS = 2, 5
 REFERENCE = "lightgbm"
-MEASURES = {
+CLASSES = {
     "AUROC": roc_auc_score,
     "AUPRC": average_precision_score,
     "Brier": brier_score_loss,
     "log loss": log_loss,
 }
+NUMBERS = {"R2": r2_score, "MAE": mean_absolute_error}
+ERRORS = ("MAE",)
+"""The less, the better: a gain is how much less."""
 NAMES = {
     "lightgbm": "summaries + LightGBM",
     "hist": "summaries + HistGradientBoosting",
@@ -66,6 +85,58 @@ NAMES = {
     "default": "TimeAwareClassifier",
 }
 """What physionet2012.py calls the methods."""
+
+
+class Task(NamedTuple):
+    """What is to be told of the stays."""
+
+    X: pd.DataFrame
+    y: pd.Series
+    methods: dict[str, Pipeline]
+    measures: dict[str, Callable[[np.ndarray, np.ndarray], float]]
+
+    @property
+    def of_classes(self) -> bool:
+        return self.measures is CLASSES
+
+
+def task(target: str, n_jobs: int) -> Task:
+    """A target with the stays for which it is known."""
+    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+    stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
+    known = models(n_jobs)
+    methods = {name: known[title] for name, title in NAMES.items()}
+    if target == "death":
+        return Task(stays.data, stays.target, methods, CLASSES)
+    y = stays.outcomes[target].astype(float)
+    there = y >= 0
+    if target == "length_of_stay":
+        there &= stays.target == 0
+    return Task(
+        stays.data[there],
+        y[there],
+        {name: of_numbers(method) for name, method in methods.items()},
+        NUMBERS,
+    )
+
+
+def of_numbers(method: Pipeline) -> Pipeline:
+    """The regressor with the settings of a classifier, where it has them."""
+    regressors = {
+        LGBMClassifier: LGBMRegressor,
+        HistGradientBoostingClassifier: HistGradientBoostingRegressor,
+        LogisticRegression: Ridge,
+        TimeAwareClassifier: TimeAwareRegressor,
+    }
+    *steps, (name, last) = clone(method).steps
+    kind = regressors[type(last)]
+    if kind is Ridge:
+        return Pipeline([*steps, (name, Ridge(alpha=3000.0))])
+    if kind is TimeAwareRegressor:
+        return Pipeline([*steps, (name, kind(n_jobs=last.n_jobs, random_state=last.random_state))])
+    shared = kind().get_params().keys() & last.get_params().keys()
+    values = {k: v for k, v in last.get_params().items() if k in shared and k != "loss"}
+    return Pipeline([*steps, (name, kind(**values))])
 
 
 class Part(NamedTuple):
@@ -145,20 +216,23 @@ class Store:
         return folder / f"{part.repeat}-{part.fold}.npy"
 
 
-def measured(truth: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    return {name: float(measure(truth, p)) for name, measure in MEASURES.items()}
+def measured(asked: Task, part: Part, told: np.ndarray) -> dict[str, float]:
+    truth = asked.y.to_numpy()[part.test]
+    return {name: float(measure(truth, told)) for name, measure in asked.measures.items()}
 
 
-def fitted(model: Pipeline, X: pd.DataFrame, y: np.ndarray, part: Part) -> tuple[np.ndarray, float]:
-    """Probabilities of death of the test part, and seconds of the fit."""
+def fitted(model: Pipeline, asked: Task, part: Part) -> tuple[np.ndarray, float]:
+    """Probabilities of death, or numbers, of the test part, and seconds of the fit."""
+    X, y = asked.X, asked.y.to_numpy()
     start = time.perf_counter()
     model = clone(model).fit(X.iloc[part.train], y[part.train])
     seconds = time.perf_counter() - start
-    return model.predict_proba(X.iloc[part.test])[:, 1], seconds
+    test = X.iloc[part.test]
+    return (model.predict_proba(test)[:, 1] if asked.of_classes else model.predict(test)), seconds
 
 
-def blended(store: Store, methods: list[str], part: Part) -> np.ndarray:
-    """Mean log-odds of several methods, as probabilities.
+def voted(store: Store, methods: list[str], part: Part) -> np.ndarray:
+    """Mean of what several methods say.
 
     Raises
     ------
@@ -172,21 +246,22 @@ def blended(store: Store, methods: list[str], part: Part) -> np.ndarray:
             f"{part.repeat}, fold {part.fold}. Run these with --keep, into another --json."
         )
     kept = [np.load(store.place(method, part)) for method in methods]
-    return expit(np.mean([logit(np.clip(p, 1e-7, 1 - 1e-7)) for p in kept], axis=0))
+    return np.mean(kept, axis=0)
 
 
-def differences(cells: list[dict[str, Any]]) -> pd.DataFrame:
+def differences(cells: list[dict[str, Any]], asked: Task) -> pd.DataFrame:
     """Means of every method, and the paired difference to the reference with both errors."""
     table = pd.DataFrame(cells).set_index(["method", "repeat", "fold"])
     rows = {}
     for method in dict.fromkeys(table.index.get_level_values("method")):
         own = table.loc[method]
         row = {"parts": len(own), "fit s": own["fit s"].astype(float).mean()}
-        for name in ("AUROC", "AUPRC", "Brier", "log loss"):
+        for name in asked.measures:
             row[name] = own[name].mean()
         if REFERENCE in table.index and method != REFERENCE:
-            for name in ("AUROC", "AUPRC"):
+            for name in list(asked.measures)[:2]:
                 gain = (own[name] - table.loc[REFERENCE][name]).dropna()
+                gain = -gain if name in ERRORS else gain
                 n = len(gain)
                 corrected = gain.std() * (1 / n + 1 / (N_FOLDS - 1)) ** 0.5
                 row[f"{name} gain"] = (
@@ -210,48 +285,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--variant", nargs="+", action="append", default=[], metavar="NAME SETTING")
-    parser.add_argument("--blend", nargs="+", action="append", default=[], metavar="NAME METHOD")
+    parser.add_argument("--vote", nargs="+", action="append", default=[], metavar="NAME METHOD")
+    parser.add_argument("--target", choices=["death", "length_of_stay", "saps_i"], default="death")
     parser.add_argument("--repeats", type=int, nargs="+", default=list(range(N_REPEATS)))
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(N_FOLDS)))
     parser.add_argument("--jobs", type=int, default=1, help="workers for LightGBM and ensembles")
     parser.add_argument("--json", type=Path, help="add each score to this file; skip those in it")
-    parser.add_argument("--keep", type=Path, help="folder for predictions, which blends need")
+    parser.add_argument("--keep", type=Path, help="folder for predictions, which votes need")
     parser.add_argument("--divide", action="store_true", help="write the folds again, and stop")
     options = parser.parse_args()
-    if options.blend and options.keep is None:
-        parser.error("Expected --keep with --blend. Got none: blends need predictions.")
+    if options.vote and options.keep is None:
+        parser.error("Expected --keep with --vote. Got none: votes need predictions.")
 
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
-    X, y = stays.data, stays.target
+    asked = task(options.target, options.jobs)
     if options.divide:
-        write_folds(y)
+        write_folds(asked.y)
         return
-    known = models(options.jobs)
     plan: dict[str, tuple[Pipeline, dict[str, Any]]] = {
-        name: (known[NAMES[name]], {}) for name in options.only
+        name: (asked.methods[name], {}) for name in options.only
     }
     for name, *settings in options.variant:
         changed = dict(setting(text) for text in settings)
-        plan[name] = clone(known[NAMES["default"]]), changed
+        plan[name] = clone(asked.methods["default"]), changed
         plan[name][0][-1].set_params(**changed)
 
-    store, truth = Store(options.json, options.keep), y.to_numpy()
-    for part in parts(y.index, options.repeats, options.folds):
+    store = Store(options.json, options.keep)
+    for part in parts(asked.y.index, options.repeats, options.folds):
         for name, (model, changed) in plan.items():
             if store.has(name, changed, part):
                 continue
-            p, seconds = fitted(model, X, truth, part)
-            scores = {**measured(truth[part.test], p), "fit s": seconds}
-            store.add(name, changed, part, p, scores)
+            told, seconds = fitted(model, asked, part)
+            scores = {**measured(asked, part, told), "fit s": seconds}
+            store.add(name, changed, part, told, scores)
             shown = {k: round(v, 4) for k, v in scores.items()}
             print(f"division {part.repeat}, fold {part.fold}, {name}: {shown}", flush=True)
-        for name, *methods in options.blend:
-            if not store.has(name, {"blend": methods}, part):
-                p = blended(store, methods, part)
-                scores = {**measured(truth[part.test], p), "fit s": None}
-                store.add(name, {"blend": methods}, part, p, scores)
-    print(f"\n{differences(store.cells).to_string(float_format='{:.4f}'.format)}")
+        for name, *methods in options.vote:
+            if not store.has(name, {"vote": methods}, part):
+                told = voted(store, methods, part)
+                scores = {**measured(asked, part, told), "fit s": None}
+                store.add(name, {"vote": methods}, part, told, scores)
+    print(f"\n{differences(store.cells, asked).to_string(float_format='{:.4f}'.format)}")
 
 
 if __name__ == "__main__":

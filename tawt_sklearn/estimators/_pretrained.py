@@ -45,6 +45,17 @@ SHAPES = (
 BESIDE = ("modalities", "fusion")
 """Keywords of a network with modalities that an encoder has decided."""
 
+RUNS = (
+    "modality_dropout",
+    "checkpoint_dir",
+    "device",
+    "precision",
+    "compile",
+    "random_state",
+    "verbose",
+)
+"""Parameters of an estimator that its own pretraining has, too."""
+
 FEW_LABELS = 400
 """With as many, a fine-tuned classifier is half what fine-tuning has started from.
 
@@ -180,6 +191,28 @@ def _solved(embedding: NDArray, data: RowDataset, target: Target, seed: int) -> 
         "head.scores.weight": torch.from_numpy(coef.astype(np.float32)),
         "head.scores.bias": torch.from_numpy(intercept.astype(np.float32)),
     }
+
+
+def pretrained_here(
+    estimator: Any,
+    preparation: Preparation | PanelPreparation,
+    data: RowDataset,
+    device: torch.device,
+) -> Pretrained:
+    """Pretrain an encoder of the shape of an estimator, on the rows that it is to be trained on.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Nothing has been learned from labels yet.
+    """
+    encoder = TimeAwareEncoder(
+        **{name: getattr(estimator, name) for name in (*SHAPES, *BESIDE, *RUNS)}
+    )
+    net = encoder._pretrained_on(preparation, data, device)
+    if net.interrupted_:
+        raise KeyboardInterrupt("before anything was learned from labels")
+    return Pretrained(preparation, net)
 
 
 def read_pretrained(given: Any) -> Pretrained:

@@ -34,11 +34,13 @@ CONSTRAINTS: dict[str, Any] = {
     "attention_window": [Interval(Integral, 1, None, closed="left"), None],
     "code_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "window_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
+    "n_summary_members": [Interval(Integral, 0, None, closed="left")],
     "sequencer": [TripletSequencer, None],
     "modalities": "no_validation",  # check_modalities() says what is wrong with it
     "fusion": [StrOptions(MODALITY_FUSIONS)],
     "modality_dropout": [Interval(Real, 0, 1, closed="left")],
     "modality_training": [StrOptions({"joint", "staged"})],
+    "pretrain": ["boolean", StrOptions({"auto"})],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
     "fine_tune": [StrOptions({"full", "head", "gradual"})],
     "encoder_learning_rate": [Interval(Real, 0, None, closed="left"), None],
@@ -78,7 +80,9 @@ OF_LABELS = {
     "per_step",
     "code_dropout",
     "window_dropout",
+    "n_summary_members",
     "modality_training",
+    "pretrain",
     "pretrained",
     "fine_tune",
     "encoder_learning_rate",

@@ -90,6 +90,12 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     code_dropout, window_dropout : float or "auto", default="auto"
         Mean share of codes and windows that are hidden in a training step.  ``"auto"`` is 0.2 and
         0.3, and nothing with labels at each step, whose evidence would be hidden.
+    n_summary_members : int, default=8
+        Size of a second head, which sees the statistics of up to ``max_feature_patches`` codes (the
+        most frequent) or of all channels side by side, static columns among them, without patches
+        in between: as many small networks that share most of their weights (BatchEnsemble, as in
+        TabM).  Its scores and those of the patches are averaged.  0 leaves it out, and so do a
+        pretrained encoder and labels at each step.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -106,13 +112,18 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     modality_training : {"joint", "staged"}, default="joint"
         Whether everything is trained together from the start, or each modality from the labels
         alone first.
+    pretrain : "auto" or bool, default="auto"
+        Whether ``fit`` learns from the training histories alone before it learns from labels, as a
+        :class:`TimeAwareEncoder` of this shape does with its defaults; once for all members.
+        ``"auto"``: with 1,000 event histories or more, patches of both kinds, a label for each
+        row, and no modalities.  It takes about as long as two members.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
         file with an encoder.  It brings its vocabulary, scaling and shape: leave parameters of
         the shape at their defaults.  ``clone`` keeps it as it is, and so do searches and
         pipelines.  Among the values of a ``param_grid`` wrap it in ``FrozenEstimator``.
     fine_tune : {"full", "head", "gradual"}, default="full"
-        What is learned from labels, given a pretrained encoder.  All of it starts from a
+        What is learned from labels after pretraining.  All of it starts from a
         regularised linear model on the embeddings, whose strength cross-validation on the labels
         chooses.  ``"head"`` leaves it at that: one member, no epochs, no hold-out and no callbacks;
         ``"full"`` goes on with all layers, ``"gradual"`` with one layer after the other, as far as
@@ -268,11 +279,13 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         attention_window: int | None = None,
         code_dropout: float | str = "auto",
         window_dropout: float | str = "auto",
+        n_summary_members: int = 8,
         sequencer: TripletSequencer | None = None,
         modalities: Mapping[str, Any] | None = None,
         fusion: str = "concat",
         modality_dropout: float = 0.2,
         modality_training: str = "joint",
+        pretrain: bool | str = "auto",
         pretrained: Any = None,
         fine_tune: str = "full",
         encoder_learning_rate: float | None = None,
@@ -319,11 +332,13 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.attention_window = attention_window
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
+        self.n_summary_members = n_summary_members
         self.sequencer = sequencer
         self.modalities = modalities
         self.fusion = fusion
         self.modality_dropout = modality_dropout
         self.modality_training = modality_training
+        self.pretrain = pretrain
         self.pretrained = pretrained
         self.fine_tune = fine_tune
         self.encoder_learning_rate = encoder_learning_rate

@@ -414,6 +414,15 @@ class TimeAwareEncoder(
             remember_weights(self, [net], data)
         return self
 
+    def _pretrained_on(
+        self, preparation: Preparation | PanelPreparation, data: RowDataset, device: torch.device
+    ) -> PretrainingNet:
+        """What ``fit`` does with rows that another estimator has prepared; nothing is kept here."""
+        objectives, _ = self._checked()
+        return pretrain(
+            self, self._model(preparation, objectives), data, None, device, recipe_of(self)
+        )
+
     def _checked(self) -> tuple[tuple[Any, ...], torch.device]:
         """Objectives and device, once all parameters have been checked."""
         check_settings(self)

@@ -17,6 +17,7 @@ from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.panel_patching import ChannelPatches
 from tawt_sklearn.nn.pooling import Pooling, Readout
 from tawt_sklearn.nn.steps import StepReadout
+from tawt_sklearn.nn.summary import Summary, SummaryHead, SummaryScale, summary_columns
 
 WIDEST = 2**14
 """With more levels than this there is no short way from them to the scores."""
@@ -33,7 +34,8 @@ class DualPatchPredictor(nn.Module):
     prior : sequence of float
         Scores to start from, one for each output.
     code_dropout, window_dropout : float
-        Mean share of codes and of time windows hidden from a row in a training step.
+        Mean share of codes and of time windows hidden from a row in a training step; of the
+        columns of a summary as large a share as of the codes.
     head_dropout : float
     backbone : dict
         Keywords of :class:`DualPatchBackbone`.
@@ -51,6 +53,10 @@ class DualPatchPredictor(nn.Module):
         How they come together with the events.
     modality_dropout : float
         Share of rows from which a modality is hidden in a training step.
+    summary : SummaryScale, optional
+        Of the statistics that a second head sees side by side, without patches in between.
+    n_summary_members : int
+        Networks that share most of their weights in that head.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class DualPatchPredictor(nn.Module):
         modalities: Mapping[str, Any] | None = None,
         fusion: str = "concat",
         modality_dropout: float = 0.0,
+        summary: SummaryScale | None = None,
+        n_summary_members: int = 8,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -103,6 +111,12 @@ class DualPatchPredictor(nn.Module):
             d_levels = channels.n_numeric * channels.n_levels
             if 0 < d_levels <= WIDEST:
                 self.short_way = ShortWay(d_levels, len(prior))
+        self.summary: Summary | None = None
+        if summary is not None:
+            self.summary = Summary(summary_columns(backbone), summary)
+            self.summary_head = SummaryHead(
+                self.summary.d_out, start, n_summary_members, head_dropout, code_dropout
+            )
 
     def look(self, batch: EventBatch | PanelBatch) -> tuple[Encoded, Tensor]:
         """Patches of the events, and what the head sees of each row (B, d_row)."""
@@ -118,9 +132,21 @@ class DualPatchPredictor(nn.Module):
         return self.beside.weights(batch, self.backbone, self.readout)
 
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
-        """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps."""
+        """-> (B, n_outputs) scores, or (B, T, n_outputs) of steps.
+
+        In training with a summary the scores of its members and of the patches, each of which has
+        a loss of its own: (B, n_summary_members + 1, n_outputs).
+        """
+        scores = self.of_patches(self.hide(batch) if self.training else batch)
+        if self.summary is None:
+            return scores
+        members = self.summary_head(self.summary(batch))  # (M, B, n_outputs)
         if self.training:
-            batch = self.hide(batch)
+            return torch.cat([members, scores.unsqueeze(0)]).transpose(0, 1)
+        return (members.mean(0) + scores) / 2
+
+    def of_patches(self, batch: EventBatch | PanelBatch) -> Tensor:
+        """Scores from what the backbone makes of a batch, (B, n_outputs) or of steps."""
         encoded, row = self.look(batch)
         if self.steps is not None and isinstance(batch, PanelBatch):
             return self.head(self.steps(batch, encoded, row))

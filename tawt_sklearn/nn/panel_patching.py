@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from tawt_sklearn.nn.panel import PanelBatch
 from tawt_sklearn.nn.panel_statistics import (
-    N_BINS,
     PANEL_STATISTICS,
-    bin_width,
-    binned,
-    decayed_panel_means,
-    panel_statistics,
+    channel_statistics,
+    level_columns,
+    n_channel_statistics,
 )
 from tawt_sklearn.nn.patching import Patches
+from tawt_sklearn.nn.statistics import half_lives
 from tawt_sklearn.nn.time import Time2Vec, Waves
 
 FINEST = 8
@@ -284,14 +283,10 @@ class ChannelPatches(nn.Module):
     ) -> None:
         super().__init__()
         self.n_numeric, self.horizon = n_channels - len(cardinalities), horizon
-        self.width = bin_width(horizon)
-        half_lives = (horizon + 1) * torch.logspace(-1.4, -0.3, n_half_lives)
-        self.log_half_life = nn.Parameter(half_lives.log())
-        self.n_statistics = len(PANEL_STATISTICS) + 2 * n_half_lives + 2 * N_BINS
-        decayed = range(len(PANEL_STATISTICS) + 2 * N_BINS, self.n_statistics - n_half_lives)
-        self.level_columns = [*map(PANEL_STATISTICS.index, ("mean", "last")), *decayed]
+        self.log_half_life = nn.Parameter(half_lives(horizon + 1, n_half_lives).log())
+        self.level_columns = level_columns(n_half_lives)
         self.n_levels = len(self.level_columns)
-        self.shared = nn.Linear(self.n_statistics, d_model, bias=False)
+        self.shared = nn.Linear(n_channel_statistics(n_half_lives), d_model, bias=False)
         self.scale = nn.Embedding(n_channels, d_model)
         self.shift = nn.Embedding(n_channels, d_model)
         nn.init.normal_(self.scale.weight, std=0.3)
@@ -303,19 +298,10 @@ class ChannelPatches(nn.Module):
             self.share = CategoryTable(cardinalities, d_model)
             self.newest = CategoryTable(cardinalities, d_model)
 
-    def statistics(self, batch: PanelBatch) -> Tensor:
-        """(B, N, n_statistics) of the numeric channels."""
-        value, observed = batch.value[:, : self.n_numeric], batch.observed[:, : self.n_numeric]
-        with torch.no_grad():
-            exact = panel_statistics(value, observed, batch.time, self.horizon)
-            course = binned(value, observed, batch.inside, self.width, N_BINS)
-        means, counts = decayed_panel_means(value, observed, batch.age, self.log_half_life.exp())
-        return torch.cat([exact, *course, means, torch.log1p(counts)], dim=2)
-
     def forward(self, batch: PanelBatch) -> Patches:
         N = self.n_numeric
         code = torch.arange(batch.n_channels, device=batch.device).unsqueeze(0)
-        statistics = self.statistics(batch)
+        statistics = channel_statistics(batch, self.log_half_life.exp(), self.horizon)
         tokens = self.shared(statistics) * (1 + self.scale(code[:, :N]))
         occurs = batch.observed[:, :N].any(2)
         newest = batch.time[:, :, -1]  # (B, 1)

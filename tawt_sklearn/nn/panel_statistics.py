@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from tawt_sklearn.nn.panel import PanelBatch
+
 PANEL_STATISTICS = (
     "share",
     "log_count",
@@ -129,3 +131,29 @@ def decayed_panel_means(
     weight = torch.exp(-age.squeeze(0).T * (math.log(2) / half_life))  # (T, K)
     count = observed.to(value.dtype) @ weight
     return (value @ weight) / count.clamp(min=1e-6), count
+
+
+def channel_statistics(batch: PanelBatch, half_life: Tensor, horizon: float) -> Tensor:
+    """All statistics of the numeric channels, which are the first N; gradients to the half-lives.
+
+    -> (B, N, n_channel_statistics(K)).
+    """
+    N = batch.n_channels - batch.category.shape[1]
+    value, observed = batch.value[:, :N], batch.observed[:, :N]
+    with torch.no_grad():
+        exact = panel_statistics(value, observed, batch.time, horizon)
+        course = binned(value, observed, batch.inside, bin_width(horizon), N_BINS)
+    means, counts = decayed_panel_means(value, observed, batch.age, half_life)
+    return torch.cat([exact, *course, means, torch.log1p(counts)], dim=2)
+
+
+def n_channel_statistics(n_half_lives: int) -> int:
+    """Columns of :func:`channel_statistics`."""
+    return len(PANEL_STATISTICS) + 2 * N_BINS + 2 * n_half_lives
+
+
+def level_columns(n_half_lives: int) -> list[int]:
+    """Which of them are levels of a channel: its mean, its last value, its decayed means."""
+    first = len(PANEL_STATISTICS) + 2 * N_BINS
+    decayed = range(first, first + n_half_lives)
+    return [*map(PANEL_STATISTICS.index, ("mean", "last")), *decayed]

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.statistics import (
-    RECENT_STATISTICS,
     STATISTICS,
-    decayed_means,
+    code_statistics,
+    half_lives,
+    n_code_statistics,
     only,
-    recent_statistics,
-    segment_statistics,
     segment_sum,
     without_rest,
 )
 from tawt_sklearn.nn.time import Time2Vec, Waves
-
-RECENT_SHARES = (1 / 2, 1 / 6)
-"""The last half and the last sixth of the horizon have statistics of their own."""
 
 VALUE_BASIS = 3  # presence, v and |v|: a line per code that may bend at the code's centre
 
@@ -150,15 +145,8 @@ class FeaturePatches(nn.Module):
         super().__init__()
         self.n_codes, self.horizon, self.places = n_codes, horizon, places
         self.has_categories = n_categories > 0
-        half_lives = horizon * torch.logspace(-1.4, -0.3, n_half_lives)  # 4 % to half of it
-        self.log_half_life = nn.Parameter(half_lives.log())
-        # In single precision: an event on the border is then on the same side of it in training
-        # and in predictions, which are made in double precision.
-        self.recent = [float(np.float32(horizon * share)) for share in RECENT_SHARES]
-        n_statistics = (
-            len(STATISTICS) + 2 * n_half_lives + len(RECENT_STATISTICS) * len(self.recent)
-        )
-        self.shared = nn.Linear(n_statistics, d_model, bias=False)
+        self.log_half_life = nn.Parameter(half_lives(horizon, n_half_lives).log())
+        self.shared = nn.Linear(n_code_statistics(n_half_lives), d_model, bias=False)
         self.scale = nn.Embedding(n_codes, d_model)
         self.shift = nn.Embedding(n_codes, d_model)
         self.absent = nn.Embedding(n_codes, d_model)
@@ -174,16 +162,9 @@ class FeaturePatches(nn.Module):
         if self.places.n_free:
             segment, n_kept, columns = only(place >= 0, segment, n_segments, *columns)
         value, observed, time, age = columns
-        with torch.no_grad():
-            exact = segment_statistics(segment, value, observed, time, age, n_kept, self.horizon)
         half_life = self.log_half_life.exp()
-        decayed = decayed_means(segment, value, observed, age, half_life, n_kept)
-        with torch.no_grad():
-            recent = [
-                recent_statistics(segment, value, observed, age, n_kept, length)
-                for length in self.recent
-            ]
-        return without_rest(torch.cat([exact, *recent, decayed], dim=1), n_segments)
+        told = code_statistics(segment, value, observed, time, age, half_life, n_kept, self.horizon)
+        return without_rest(told, n_segments)
 
     def forward(self, batch: EventBatch) -> Patches:
         B = batch.n_rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -198,3 +199,52 @@ def decayed_means(
     sums = segment_sum(torch.cat([weight, weight * value.unsqueeze(1)], 1), segment, n_segments)
     count, total = sums.chunk(2, dim=1)
     return torch.cat([total / count.clamp(min=1e-6), torch.log1p(count)], dim=1)
+
+
+RECENT_SHARES = (1 / 2, 1 / 6)
+"""The last half and the last sixth of the horizon have statistics of their own."""
+
+HALF_LIVES = (-1.4, -0.3)
+"""Logarithms to base 10 of the shortest and the longest half-life, from 4 % of the horizon to half
+of it."""
+
+
+def half_lives(horizon: float, n: int) -> Tensor:
+    """(n,) half-lives in the unit of the horizon."""
+    return horizon * torch.logspace(*HALF_LIVES, n)
+
+
+def n_code_statistics(n_half_lives: int) -> int:
+    """Columns of :func:`code_statistics`."""
+    return len(STATISTICS) + len(RECENT_SHARES) * len(RECENT_STATISTICS) + 2 * n_half_lives
+
+
+def code_statistics(
+    segment: Tensor,
+    value: Tensor,
+    observed: Tensor,
+    time: Tensor,
+    age: Tensor,
+    half_life: Tensor,
+    n_segments: int,
+    horizon: float,
+) -> Tensor:
+    """All statistics: of the whole history, of its last parts, and decayed with half-lives (K,).
+
+    Arguments as for :func:`segment_statistics`; only the half-lives get gradients.
+
+    Returns
+    -------
+    (n_segments, n_code_statistics(K)) tensor
+    """
+    # In single precision: an event on the border is then on the same side of it in training and
+    # in predictions, which are made in double precision.
+    recent = [float(np.float32(horizon * share)) for share in RECENT_SHARES]
+    with torch.no_grad():
+        exact = [segment_statistics(segment, value, observed, time, age, n_segments, horizon)]
+        exact += [
+            recent_statistics(segment, value, observed, age, n_segments, length)
+            for length in recent
+        ]
+    decayed = decayed_means(segment, value, observed, age, half_life, n_segments)
+    return torch.cat([*exact, decayed], dim=1)

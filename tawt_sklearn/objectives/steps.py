@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ class StepTarget:
     inner: ClassTarget | NumericTarget
     mean_steps: float
     class_weight: NDArray[np.float64] | None = None
+
+    per_step: ClassVar[bool] = True
 
     @classmethod
     def fit(

@@ -7,7 +7,7 @@ of networks in an ensemble.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from tawt_sklearn.objectives.labels import finite_numbers, indicators, one_label
 
 class Target(Protocol):
     """One kind of label."""
+
+    per_step: ClassVar[bool]
+    """Whether scores have an axis of steps."""
 
     @property
     def prior(self) -> NDArray[np.float64]:
@@ -63,6 +66,8 @@ class ClassTarget:
 
     classes: NDArray
     prior: NDArray[np.float64]
+
+    per_step: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, classes: NDArray, labels: NDArray, weight: NDArray[np.float64]) -> ClassTarget:
@@ -115,6 +120,8 @@ class MultilabelTarget:
 
     prior: NDArray[np.float64]
 
+    per_step: ClassVar[bool] = False
+
     @classmethod
     def fit(cls, encoded: NDArray, weight: NDArray[np.float64]) -> MultilabelTarget:
         """Learn the frequencies of the labels, as the rows weigh."""
@@ -166,6 +173,8 @@ class NumericTarget:
     scale: NDArray[np.float64]
     error: str
     one_dimensional: bool
+
+    per_step: ClassVar[bool] = False
 
     @classmethod
     def fit(cls, labels: NDArray, weight: NDArray[np.float64], error: str) -> NumericTarget:
@@ -225,6 +234,9 @@ TARGETS = (ClassTarget, MultilabelTarget, NumericTarget)
 class WeightedLoss(nn.Module):
     """Mean over a batch of each row's loss times its weight.
 
+    Where a row has scores of several heads, each has a loss of its own: the last head, that of
+    the patches, weighs as much as the members of the summary's head together.
+
     Parameters
     ----------
     target : Target
@@ -235,9 +247,16 @@ class WeightedLoss(nn.Module):
         self.target = target
 
     def forward(self, scores: Tensor, truth: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, K) scores; encoded labels and weights (B,) of the rows -> scalar."""
+        """(B, K) scores, or (B, M, K) of heads; encoded labels and weights (B,) -> scalar."""
         encoded, weight = truth
-        return (weight.to(scores.dtype) * self.target.loss(scores, encoded)).mean()
+        if scores.dim() == 2 or self.target.per_step:
+            loss = self.target.loss(scores, encoded)
+        else:
+            B, M, _ = scores.shape
+            each = self.target.loss(scores.flatten(0, 1), encoded.repeat_interleave(M, 0))
+            each = each.view(B, M)
+            loss = (each[:, :-1].mean(1) + each[:, -1]) / 2
+        return (weight.to(scores.dtype) * loss).mean()
 
 
 class _Classifier(ClassifierMixin, BaseEstimator):

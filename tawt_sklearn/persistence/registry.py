@@ -59,6 +59,7 @@ TABLE = {
     "SequenceSynthesizer": "tawt_sklearn.synthesis.synthesizer:SequenceSynthesizer",
     "StaticEncoder": "tawt_sklearn.tokens.statics:StaticEncoder",
     "StepTarget": "tawt_sklearn.objectives.steps:StepTarget",
+    "SummaryScale": "tawt_sklearn.nn.summary:SummaryScale",
     "SynthesisNet": "tawt_sklearn.synthesis.training:SynthesisNet",
     "TimeAwareClassifier": "tawt_sklearn.estimators.classifier:TimeAwareClassifier",
     "TimeAwareEncoder": "tawt_sklearn.estimators.encoder:TimeAwareEncoder",

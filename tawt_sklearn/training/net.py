@@ -58,6 +58,8 @@ class EventNet(NeuralNet):
         As for :class:`skorch.NeuralNet`.
     encoder_lr : float, optional
         Learning rate of what was pretrained, if it is not that of the head.
+    summary_lr : float, optional
+        Of the head for statistics side by side.
     precision : str, default="auto"
         What the linear layers of the transformer compute in
         (:func:`~tawt_sklearn.training.precision.narrow_type`).
@@ -90,6 +92,7 @@ class EventNet(NeuralNet):
         self,
         *args: Any,
         encoder_lr: float | None = None,
+        summary_lr: float | None = None,
         precision: str = "auto",
         n_parts: int = 1,
         compiled: bool = False,
@@ -97,6 +100,7 @@ class EventNet(NeuralNet):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.encoder_lr = encoder_lr
+        self.summary_lr = summary_lr
         self.precision = precision
         self.n_parts = n_parts
         self.compiled = compiled
@@ -287,19 +291,20 @@ class EventNet(NeuralNet):
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         decay = kwargs.pop("weight_decay", 0.0)
         parameters = [(n, p) for n, p in self.module_.named_parameters() if p.requires_grad]
-        encoder = [(n, p) for n, p in parameters if not n.startswith("head.")]
-        head = [(n, p) for n, p in parameters if n.startswith("head.")]
-        parts: list[tuple[Any, float | None]] = [(parameters, None)]
-        if self.encoder_lr is not None:
-            parts = [(encoder, self.encoder_lr), (head, None)]
+        kinds: dict[str, list[Any]] = {"encoder": [], "head": [], "summary": []}
+        for name, parameter in parameters:
+            start = name.partition(".")[0].removesuffix("_head")
+            kinds[start if start in kinds else "encoder"].append((name, parameter))
+        rates = {"encoder": self.encoder_lr, "head": None, "summary": self.summary_lr}
         groups = [
             {
-                "params": [p for _, p in part if (p.ndim >= 2) is matrices],
+                "params": [p for _, p in kinds[kind] if (p.ndim >= 2) is matrices],
                 "weight_decay": decay if matrices else 0.0,
                 **({} if lr is None else {"lr": lr}),
             }
-            for part, lr in parts
+            for kind, lr in rates.items()
             for matrices in (True, False)
+            if kinds[kind]
         ]
         return (groups,), kwargs
 

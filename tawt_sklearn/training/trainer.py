@@ -39,6 +39,9 @@ from tawt_sklearn.training.net import EventNet
 from tawt_sklearn.training.processes import Processes
 from tawt_sklearn.training.schedule import SCHEDULES, FollowSchedule
 
+FEW_STEPS = 300
+"""With fewer the head for statistics side by side has a higher learning rate."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -54,6 +57,8 @@ class Recipe:
         and the optimizer's moments are kept for the next run.
     encoder_learning_rate : float, optional
         Of the backbone, where it was pretrained and is to learn more slowly than the head.
+    summary_learning_rate : float, optional
+        Of the head for statistics side by side; higher where there are few steps.
     gradual : bool
         Whether the layers of a pretrained backbone join one after the other, the last one first.
     compiled : bool
@@ -72,6 +77,7 @@ class Recipe:
     stop_early: bool = True
     incremental: bool = False
     encoder_learning_rate: float | None = None
+    summary_learning_rate: float | None = None
     gradual: bool = False
     schedule: str = "cosine"
     max_grad_norm: float | None = 1.0
@@ -203,6 +209,7 @@ def train(
         "verbose": 0,
         "device": str(device),
         "encoder_lr": recipe.encoder_learning_rate,
+        "summary_lr": _summary_rate(recipe, n_epochs * steps_per_epoch),
         "precision": recipe.precision,
         "n_parts": n_parts,
         "compiled": recipe.compiled,
@@ -248,6 +255,14 @@ def train(
     if not recipe.incremental:
         net.optimizer_.state.clear()
     return net
+
+
+def _summary_rate(recipe: Recipe, n_steps: int) -> float | None:
+    """Higher where there are few steps, up to the rate of everything else."""
+    rate = recipe.summary_learning_rate
+    if rate is None or recipe.incremental:
+        return rate
+    return min(rate * max(1.0, FEW_STEPS / n_steps), max(rate, recipe.learning_rate))
 
 
 def _begin_at(net: EventNet, beginning: Beginning) -> None:
@@ -313,9 +328,11 @@ def _require_same_weights(processes: Processes, net: EventNet) -> None:
 
 
 def pull_back(net: EventNet, beginning: Beginning) -> None:
-    """Towards the weights that the run has started from."""
+    """Towards the weights that the run has started from, where these were pretrained."""
     with torch.no_grad():
         for name, parameter in net.module_.named_parameters():
+            if name.startswith("summary_head."):
+                continue
             parameter.lerp_(beginning.weights[name].to(parameter), beginning.share)
 
 

@@ -226,7 +226,7 @@ def test_an_interrupted_fit_leaves_nothing_behind(X, y, quick, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(EventDataset, "batch", interrupted)
+    monkeypatch.setattr(EventDataset, "__getitems__", interrupted)
     refuses(quick(), X, y, KeyboardInterrupt, "before the end of the first epoch")
 
 

@@ -20,7 +20,7 @@ from tawt_sklearn.nn.panel_patching import (
     StridedPatches,
     Strides,
 )
-from tawt_sklearn.nn.panel_statistics import N_BINS, PANEL_STATISTICS
+from tawt_sklearn.nn.panel_statistics import N_BINS, PANEL_STATISTICS, channel_statistics
 
 from .panels import LENGTHS, make_panel, of_row, rows, widened
 
@@ -110,7 +110,8 @@ def test_a_patch_is_what_its_bins_hold_on_average(stride, length):
 def test_a_channel_is_its_statistics_or_the_shares_of_its_codes():
     patches, batch = channels(), make_panel(cardinalities=CODES)
     batch = batch.keep((batch.code != 5) | (batch.row != 1))  # a channel of missing codes alone
-    got, statistics = patches(batch), patches.statistics(batch)
+    half_life = patches.log_half_life.exp()
+    got, statistics = patches(batch), channel_statistics(batch, half_life, patches.horizon)
     assert statistics.shape == (5, 4, len(PANEL_STATISTICS) + 2 * N_BINS + 2 * 3)
     assert got.code.tolist() == [[0, 1, 2, 3, 4, 5]] and got.filled is None
     for row, c in np.ndindex(5, 6):
