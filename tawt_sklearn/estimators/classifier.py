@@ -91,11 +91,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         Mean share of codes and windows that are hidden in a training step.  ``"auto"`` is 0.2 and
         0.3, and nothing with labels at each step, whose evidence would be hidden.
     n_summary_members : int, default=8
-        Size of a second head, which sees the statistics of up to ``max_feature_patches`` codes (the
-        most frequent) or of all channels side by side, static columns among them, without patches
-        in between: as many small networks that share most of their weights (BatchEnsemble, as in
-        TabM).  Its scores and those of the patches are averaged.  0 leaves it out, and so do a
-        pretrained encoder and labels at each step.
+        Small networks in a second head, which share most of their weights (BatchEnsemble, as in
+        TabM).  They see the statistics of the codes (with more than ``max_feature_patches``, of
+        the most frequent ones) or channels, and static columns, side by side and without patches
+        in between; what they say and what the patches say is averaged.  0 leaves that head out,
+        as do labels at each step and ``fine_tune="head"``.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.

@@ -61,7 +61,7 @@ class EventColumns(nn.Module):
         Of the vocabulary, whose first codes are the most frequent ones.
     horizon : float
     max_codes : int
-        Codes that have columns.
+        Codes that have columns, at most.
     n_static_numeric : int
     static_cardinalities : sequence of int
     """
@@ -157,11 +157,12 @@ def summary_columns(backbone: dict[str, Any]) -> EventColumns | PanelColumns:
     panel = backbone.get("panel")
     if panel is not None:
         return PanelColumns(backbone["n_codes"], panel.cardinalities, backbone["horizon"])
+    known = backbone.get("n_fixed_codes") or backbone["n_codes"]  # before the vocabulary grew
     return EventColumns(
-        backbone.get("n_fixed_codes") or backbone["n_codes"],
+        backbone["n_codes"],
         backbone["n_categories"],
         backbone["horizon"],
-        backbone["max_feature_patches"],
+        min(known, backbone["max_feature_patches"]),
         backbone.get("n_static_numeric", 0),
         backbone.get("static_cardinalities", ()),
     )
