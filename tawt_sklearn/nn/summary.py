@@ -83,7 +83,7 @@ class EventColumns(nn.Module):
         self.n_categories = n_categories if n_categories <= MOST_LEVELS else 0
         few = sum(static_cardinalities) <= MOST_LEVELS
         self.static_cardinalities = tuple(static_cardinalities) if few else ()
-        self.register_buffer("half_life", half_lives(horizon, N_HALF_LIVES), persistent=False)
+        self.register_buffer("half_life", half_lives(horizon, N_HALF_LIVES))
         self.d_out = self.n_codes * (n_code_statistics(N_HALF_LIVES) + 1) + self.n_categories
         self.d_out += 2 * n_static_numeric + sum(self.static_cardinalities)
 
@@ -134,7 +134,7 @@ class PanelColumns(nn.Module):
         self.horizon = horizon
         self.cardinalities = tuple(cardinalities) if sum(cardinalities) <= MOST_LEVELS else ()
         own = half_lives(horizon + 1, N_HALF_LIVES)
-        self.register_buffer("half_life", own, persistent=False)
+        self.register_buffer("half_life", own)
         n_numeric = n_channels - len(cardinalities)
         self.d_out = n_numeric * n_channel_statistics(N_HALF_LIVES) + 2 * sum(self.cardinalities)
 
@@ -147,7 +147,7 @@ class PanelColumns(nn.Module):
         parts = [statistics.flatten(1)]
         for k, n in enumerate(self.cardinalities):
             category = batch.category[:, k]  # (B, T)
-            counts = inside.new_zeros(len(inside), n).scatter_add(1, category, inside)
+            counts = inside.new_zeros(inside.shape[0], n).scatter_add(1, category, inside)
             parts += [counts / n_steps, F.one_hot(category[:, -1], n).to(dtype)]
         return torch.cat(parts, dim=1)
 
@@ -192,8 +192,8 @@ class Summary(nn.Module):
                 f"Expected scales of {columns.d_out} columns. Got {scale.center.shape}."
             )
         self.columns, self.d_out = columns, columns.d_out
-        self.register_buffer("center", torch.as_tensor(scale.center), persistent=False)
-        self.register_buffer("weight", torch.as_tensor(scale.weight), persistent=False)
+        self.register_buffer("center", torch.as_tensor(scale.center))
+        self.register_buffer("weight", torch.as_tensor(scale.weight))
 
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, d_out)."""
