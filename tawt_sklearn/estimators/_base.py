@@ -76,7 +76,7 @@ steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AURO
 same line."""
 
 
-PRETRAINING_FLOOR = 1_000
+PRETRAINING_FLOOR = 2_000
 """Below this many histories ``pretrain="auto"`` starts from nothing."""
 
 SUMMARY = ("summary", "n_summary_members")

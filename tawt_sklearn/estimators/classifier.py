@@ -115,7 +115,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     pretrain : "auto" or bool, default="auto"
         Whether ``fit`` learns from the training histories alone before it learns from labels, as a
         :class:`TimeAwareEncoder` of this shape does with its defaults; once for all members.
-        ``"auto"``: with 1,000 event histories or more, patches of both kinds, a label for each
+        ``"auto"``: with 2,000 event histories or more, patches of both kinds, a label for each
         row, and no modalities.  It takes about as long as two members.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
