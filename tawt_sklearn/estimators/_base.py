@@ -54,7 +54,7 @@ from tawt_sklearn.estimators._settings import (
     checkpoint_folder,
     rows_at_once,
 )
-from tawt_sklearn.estimators._summary import learn_summary
+from tawt_sklearn.estimators._summary import SUMMARY_RATE, learn_summary, summary_of
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
 from tawt_sklearn.estimators._together import fitted_together, require_same
 from tawt_sklearn.events.panels import Panel
@@ -75,17 +75,6 @@ steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AURO
 3 folds), and a smaller hold-out is noisier still.  Gradient boosting in scikit-learn draws the
 same line."""
 
-
-PRETRAINING_FLOOR = 2_000
-"""Below this many histories ``pretrain="auto"`` starts from nothing."""
-
-SUMMARY = ("summary", "n_summary_members")
-"""Keywords of a network with a head for statistics side by side."""
-
-SUMMARY_RATE = 0.3
-"""Learning rate of that head, as a share of the other one: it sees everything at once, and would
-know the training rows by heart after a third of the steps (log loss on PhysioNet 2012, 3 folds:
-.31 with the full rate, .29 with this one)."""
 
 ENOUGH_LABELS = 800
 """With fewer, fine-tuning takes steps that are smaller in proportion: on PhysioNet 2012 full steps
@@ -246,7 +235,7 @@ class TimeAwareEstimator(
             ready = self._make_ready(X, y, sample_weight, going_on=going_on)
             held_out = self._validation_data(X_val, y_val, ready)
             ready.require_same(processes)
-            if self._pretrains(ready):
+            if self.pretrain and not going_on:
                 own = pretrained_here(self, ready.preparation, ready.data, device)
                 ready = replace(ready, pretrained=own)
             done = self.n_iter_ if going_on else 0
@@ -291,6 +280,11 @@ class TimeAwareEstimator(
                 raise ValueError(
                     'Expected modality_training="joint" in partial_fit. Got "staged", which '
                     "trains on all rows first: call fit with all of them."
+                )
+            if self.pretrain:
+                raise ValueError(
+                    "Expected pretrain=False in partial_fit. Got True, which learns from all "
+                    "histories first: call fit with all of them."
                 )
             if self.fine_tune == "head":
                 raise ValueError(
@@ -504,31 +498,13 @@ class TimeAwareEstimator(
             staged=self.modalities is not None and self.modality_training == "staged",
         )
 
-    def _pretrains(self, ready: Ready) -> bool:
-        """Whether networks learn from the training histories alone before they see labels."""
-        if ready.pretrained is not None or (self.warm_start and hasattr(self, "nets_")):
-            return False
-        if self.pretrain != "auto":
-            return bool(self.pretrain)
-        return (
-            isinstance(ready.preparation, Preparation)
-            and not isinstance(ready.target, StepTarget)
-            and self.patching == "dual"
-            and self.modalities is None
-            and len(ready.data) >= PRETRAINING_FLOOR
-        )
-
     def _summary(self, backbone: dict[str, Any], ready: Ready, going_on: bool) -> dict[str, Any]:
         """Keywords of the head that sees statistics side by side; none where there is none."""
         if going_on:
-            built = self.nets_[0].module.keywords
-            return {name: built[name] for name in SUMMARY if name in built}
-        if not self.n_summary_members or isinstance(ready.target, StepTarget):
+            return summary_of(self.nets_[0])
+        if isinstance(ready.target, StepTarget):
             return {}
-        scale = learn_summary(backbone, ready.data)
-        if scale is None:
-            return {}
-        return {"summary": scale, "n_summary_members": int(self.n_summary_members)}
+        return learn_summary(self.n_summary_members, backbone, ready.data, ready.target)
 
     def _hidden(self, asked: float | str, usual: float, ready: Ready) -> float:
         """Share that is hidden in training."""
@@ -576,6 +552,9 @@ class TimeAwareEstimator(
         before, now = self.nets_[0].module.keywords["backbone"], plan.model["backbone"]
         shapes = now.keys() - {"dropout"}
         changed = sorted(name for name in shapes if now[name] != before.get(name))
+        n_members = summary_of(self.nets_[0]).get("n_summary_members", 0)
+        if self.n_summary_members not in ("auto", n_members):
+            changed.append("n_summary_members")
         fusion = plan.model.get("fusion")
         if fusion != self.nets_[0].module.keywords.get("fusion"):
             changed.append("fusion")

@@ -20,11 +20,8 @@ from skorch.callbacks import Callback
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
-from tawt_sklearn.estimators._staged import (
-    after_own_stage,
-    with_fresh_weights,
-    with_own_weights,
-)
+from tawt_sklearn.estimators._staged import after_own_stage, with_own_weights
+from tawt_sklearn.estimators._summary import with_summary_head
 from tawt_sklearn.exceptions import DataError, TrainingWarning
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
@@ -195,8 +192,7 @@ class Ensemble:
                     beginning = self.pretrained.beginning_of_steps(make_module().state_dict())
             else:
                 beginning = self.pretrained.beginning(data, self.target, seed)
-        if beginning is not None and self.model.get("summary") is not None:
-            beginning = with_fresh_weights(beginning, make_module, seed, self.device)
+                beginning = with_summary_head(beginning, make_module, seed, self.device)
         if beginning is None and self.staged:
             beginning = after_own_stage(
                 make_module, self.model, self.target, data, held_out, recipe, seed, self.device

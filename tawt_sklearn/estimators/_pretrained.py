@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from tawt_sklearn.estimators._modalities import refuse_without_modalities, same_
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators.encoder import TimeAwareEncoder
+from tawt_sklearn.exceptions import TrainingWarning
 from tawt_sklearn.objectives.probe import probe
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.tokens.sequencer import TripletSequencer
@@ -47,6 +49,8 @@ BESIDE = ("modalities", "fusion")
 
 RUNS = (
     "modality_dropout",
+    "batch_size",
+    "accumulate_steps",
     "checkpoint_dir",
     "device",
     "precision",
@@ -209,9 +213,12 @@ def pretrained_here(
     encoder = TimeAwareEncoder(
         **{name: getattr(estimator, name) for name in (*SHAPES, *BESIDE, *RUNS)}
     )
-    net = encoder._pretrained_on(preparation, data, device)
+    with warnings.catch_warnings():
+        # That the encoder was fitted as far as it came; nothing is, here.
+        warnings.filterwarnings("ignore", "Training was interrupted", TrainingWarning)
+        net = encoder._pretrained_on(preparation, data, device)
     if net.interrupted_:
-        raise KeyboardInterrupt("before anything was learned from labels")
+        raise KeyboardInterrupt("Training was ended before anything was learned from labels.")
     return Pretrained(preparation, net)
 
 

@@ -34,13 +34,13 @@ CONSTRAINTS: dict[str, Any] = {
     "attention_window": [Interval(Integral, 1, None, closed="left"), None],
     "code_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
     "window_dropout": [Interval(Real, 0, 0.5, closed="both"), StrOptions({"auto"})],
-    "n_summary_members": [Interval(Integral, 0, None, closed="left")],
+    "n_summary_members": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     "sequencer": [TripletSequencer, None],
     "modalities": "no_validation",  # check_modalities() says what is wrong with it
     "fusion": [StrOptions(MODALITY_FUSIONS)],
     "modality_dropout": [Interval(Real, 0, 1, closed="left")],
     "modality_training": [StrOptions({"joint", "staged"})],
-    "pretrain": ["boolean", StrOptions({"auto"})],
+    "pretrain": ["boolean"],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
     "fine_tune": [StrOptions({"full", "head", "gradual"})],
     "encoder_learning_rate": [Interval(Real, 0, None, closed="left"), None],
@@ -180,13 +180,7 @@ def check_settings(estimator: Any) -> None:
                 "Expected callbacks to hold skorch callbacks or pairs (name, callback). "
                 f"Got {given!r}. Callbacks of scikit-learn go to set_callbacks."
             )
-    if getattr(estimator, "pretrained", None) is None and not hasattr(estimator, "nets_"):
-        alone = estimator.get_params(deep=False)
-        if alone.get("fine_tune", "full") != "full" or alone.get("encoder_learning_rate"):
-            raise ValueError(
-                "Expected pretrained to be given together with fine_tune or encoder_learning_rate. "
-                "Got none. Pass a fitted TimeAwareEncoder, or leave them at their defaults."
-            )
+    check_pretraining(estimator)
     if getattr(estimator, "loss", None) == "huber" and estimator.fine_tune == "head":
         raise ValueError(
             'Expected loss="squared_error" with fine_tune="head", which solves a ridge regression. '
@@ -203,6 +197,41 @@ def check_settings(estimator: Any) -> None:
             "Expected random_state to be an integer where checkpoint_dir is given: a fit that "
             "draws its seeds anew is another fit, and none can be resumed. Got random_state="
             f"{estimator.random_state!r}."
+        )
+
+
+def check_pretraining(estimator: Any) -> None:
+    """What parameters of pretraining ask of each other, and of others.
+
+    Raises
+    ------
+    ValueError
+    """
+    given, own = getattr(estimator, "pretrained", None), getattr(estimator, "pretrain", False)
+    alone = estimator.get_params(deep=False)
+    if given is None and not own and not hasattr(estimator, "nets_"):
+        if alone.get("fine_tune", "full") != "full" or alone.get("encoder_learning_rate"):
+            raise ValueError(
+                "Expected pretrained, or pretrain=True, together with fine_tune or "
+                "encoder_learning_rate. Got none. Pass a fitted TimeAwareEncoder, or leave them at "
+                "their defaults."
+            )
+    if not own:
+        return
+    if given is not None:
+        raise ValueError(
+            "Expected pretrain=False with pretrained: the encoder has been pretrained. Got "
+            f"pretrain=True and pretrained={type(given).__name__}."
+        )
+    if estimator.patching == "time":
+        raise ValueError(
+            "Expected a patching with tokens of codes or channels to pretrain. Got "
+            'patching="time" with pretrain=True. Take patching="dual".'
+        )
+    if estimator.modality_training != "joint":
+        raise ValueError(
+            'Expected modality_training="joint" with pretrain=True, which trains modalities '
+            f"together with histories. Got {estimator.modality_training!r}."
         )
 
 

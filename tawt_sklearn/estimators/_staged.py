@@ -38,15 +38,6 @@ def with_own_weights(
     return Beginning(_drawn(make_module, modalities or {}, seed, device, n_threads))
 
 
-def with_fresh_weights(
-    beginning: Beginning, make_module: Callable[[], nn.Module], seed: int, device: torch.device
-) -> Beginning:
-    """The same, with drawn weights for what it has none for."""
-    with isolated_torch(seed, device, n_threads=1):
-        drawn = make_module().state_dict()
-    return replace(beginning, weights=drawn | beginning.weights)
-
-
 def _drawn(
     make_module: Callable[[], nn.Module],
     modalities: Mapping[str, Any],

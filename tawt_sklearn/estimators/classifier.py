@@ -90,12 +90,14 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     code_dropout, window_dropout : float or "auto", default="auto"
         Mean share of codes and windows that are hidden in a training step.  ``"auto"`` is 0.2 and
         0.3, and nothing with labels at each step, whose evidence would be hidden.
-    n_summary_members : int, default=8
+    n_summary_members : int or "auto", default="auto"
         Small networks in a second head, which share most of their weights (BatchEnsemble, as in
         TabM).  They see the statistics of the codes (with more than ``max_feature_patches``, of
         the most frequent ones) or channels, and static columns, side by side and without patches
-        in between; what they say and what the patches say is averaged.  0 leaves that head out,
-        as do labels at each step and ``fine_tune="head"``.
+        in between; what they say and what the patches say is averaged.  ``"auto"`` is 8, and 0
+        where a linear model of these columns says nothing of labels it has not seen
+        (leave-one-out), where there are more than 16,384 columns, or beside modalities.  Labels at
+        each step and ``fine_tune="head"`` have no such head.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -112,11 +114,11 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     modality_training : {"joint", "staged"}, default="joint"
         Whether everything is trained together from the start, or each modality from the labels
         alone first.
-    pretrain : "auto" or bool, default="auto"
-        Whether ``fit`` learns from the training histories alone before it learns from labels, as a
-        :class:`TimeAwareEncoder` of this shape does with its defaults; once for all members.
-        ``"auto"``: with 2,000 event histories or more, patches of both kinds, a label for each
-        row, and no modalities.  It takes about as long as two members.
+    pretrain : bool, default=False
+        Whether ``fit`` learns from the training histories alone before it learns from labels, once
+        for all members: as a :class:`TimeAwareEncoder` of this shape does, with its defaults for
+        everything else.  It takes about as long as two members.  ``fit`` with ``warm_start`` goes
+        on without doing it again.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
         file with an encoder.  It brings its vocabulary, scaling and shape: leave parameters of
@@ -279,13 +281,13 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         attention_window: int | None = None,
         code_dropout: float | str = "auto",
         window_dropout: float | str = "auto",
-        n_summary_members: int = 8,
+        n_summary_members: int | str = "auto",
         sequencer: TripletSequencer | None = None,
         modalities: Mapping[str, Any] | None = None,
         fusion: str = "concat",
         modality_dropout: float = 0.2,
         modality_training: str = "joint",
-        pretrain: bool | str = "auto",
+        pretrain: bool = False,
         pretrained: Any = None,
         fine_tune: str = "full",
         encoder_learning_rate: float | None = None,

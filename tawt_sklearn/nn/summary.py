@@ -179,7 +179,7 @@ class Summary(nn.Module):
     Raises
     ------
     ValueError
-        The scale is that of other columns.
+        The scale is that of other columns, or holds what no scale does.
     """
 
     center: Tensor
@@ -191,6 +191,8 @@ class Summary(nn.Module):
             raise ValueError(
                 f"Expected scales of {columns.d_out} columns. Got {scale.center.shape}."
             )
+        if not (np.isfinite(scale.center).all() and np.isfinite(scale.weight).all()):
+            raise ValueError("Expected finite centres and weights of columns. Got others.")
         self.columns, self.d_out = columns, columns.d_out
         self.register_buffer("center", torch.as_tensor(scale.center))
         self.register_buffer("weight", torch.as_tensor(scale.weight))

@@ -291,14 +291,14 @@ class EventNet(NeuralNet):
         _, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         decay = kwargs.pop("weight_decay", 0.0)
         parameters = [(n, p) for n, p in self.module_.named_parameters() if p.requires_grad]
-        kinds: dict[str, list[Any]] = {"encoder": [], "head": [], "summary": []}
+        rates = {"encoder": self.encoder_lr, "head": None, "summary_head": self.summary_lr}
+        kinds: dict[str, list[Tensor]] = {kind: [] for kind in rates}
         for name, parameter in parameters:
-            start = name.partition(".")[0].removesuffix("_head")
-            kinds[start if start in kinds else "encoder"].append((name, parameter))
-        rates = {"encoder": self.encoder_lr, "head": None, "summary": self.summary_lr}
+            start = name.partition(".")[0]
+            kinds[start if start in kinds else "encoder"].append(parameter)
         groups = [
             {
-                "params": [p for _, p in kinds[kind] if (p.ndim >= 2) is matrices],
+                "params": [p for p in kinds[kind] if _is_matrix(p) is matrices],
                 "weight_decay": decay if matrices else 0.0,
                 **({} if lr is None else {"lr": lr}),
             }
@@ -423,6 +423,11 @@ class EventNet(NeuralNet):
     def decision(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""
         return decisions([self], dataset)[0]
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether it is more than a vector, or one for each of several members."""
+    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[-2] > 1)
 
 
 def _detached(answer: Any) -> Any:
