@@ -216,10 +216,17 @@ def pretrained_here(
     with warnings.catch_warnings():
         # That the encoder was fitted as far as it came; nothing is, here.
         warnings.filterwarnings("ignore", "Training was interrupted", TrainingWarning)
-        net = encoder._pretrained_on(preparation, data, device)
+        net = encoder._pretrained_on(preparation, without_labels(data), device)
     if net.interrupted_:
         raise KeyboardInterrupt("Training was ended before anything was learned from labels.")
     return Pretrained(preparation, net)
+
+
+def without_labels(data: RowDataset) -> RowDataset:
+    """The same rows, with nothing that comes of labels, the order of the rows included."""
+    bare = copy(data)
+    bare.target, bare.weight = np.zeros(len(data), np.int64), np.ones(len(data), np.float32)
+    return bare.subset(bare.canonical_order())
 
 
 def read_pretrained(given: Any) -> Pretrained:

@@ -112,6 +112,7 @@ class DualPatchPredictor(nn.Module):
             if 0 < d_levels <= WIDEST:
                 self.short_way = ShortWay(d_levels, len(prior))
         self.summary: Summary | None = None
+        self.summary_head: SummaryHead | None = None
         if summary is not None:
             self.summary = Summary(summary_columns(backbone), summary)
             self.summary_head = SummaryHead(
@@ -138,7 +139,7 @@ class DualPatchPredictor(nn.Module):
         a loss of its own: (B, n_summary_members + 1, n_outputs).
         """
         scores = self.of_patches(self.hide(batch) if self.training else batch)
-        if self.summary is None:
+        if self.summary is None or self.summary_head is None:
             return scores
         members = self.summary_head(self.summary(batch))  # (M, B, n_outputs)
         if self.training:

@@ -30,8 +30,8 @@ N_HALF_LIVES = 3
 FARTHEST = 4.0
 """Standard deviations from the mean that a column is cut off at."""
 
-MOST_LEVELS = 512
-"""Of static columns, and of values that are names: with more there are no columns for them."""
+MOST_LEVELS = 256
+"""Of a static column or a channel, and of all values that are names: with more these have none."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class SummaryScale:
 
     center: NDArray[np.float32]
     weight: NDArray[np.float32]
+
+
+def few_levels(cardinalities: Sequence[int]) -> dict[int, int]:
+    """Position of each column whose levels have columns of their own, and their number."""
+    return {k: n for k, n in enumerate(cardinalities) if n <= MOST_LEVELS}
 
 
 class EventColumns(nn.Module):
@@ -81,11 +86,10 @@ class EventColumns(nn.Module):
         self.n_codes, self.horizon = min(n_codes, max_codes), horizon
         self.has_more_codes = n_codes > max_codes
         self.n_categories = n_categories if n_categories <= MOST_LEVELS else 0
-        few = sum(static_cardinalities) <= MOST_LEVELS
-        self.static_cardinalities = tuple(static_cardinalities) if few else ()
+        self.levels = few_levels(static_cardinalities)
         self.register_buffer("half_life", half_lives(horizon, N_HALF_LIVES))
         self.d_out = self.n_codes * (n_code_statistics(N_HALF_LIVES) + 1) + self.n_categories
-        self.d_out += 2 * n_static_numeric + sum(self.static_cardinalities)
+        self.d_out += 2 * n_static_numeric + sum(self.levels.values())
 
     def forward(self, batch: EventBatch) -> Tensor:
         """-> (B, d_out)."""
@@ -99,7 +103,7 @@ class EventColumns(nn.Module):
             ones = torch.ones_like(batch.value).unsqueeze(1)
             counts = segment_sum(ones, place, B * (self.n_categories + 1)).view(B, -1)
             parts.append(torch.log1p(counts[:, 1:]))
-        for k, n in enumerate(self.static_cardinalities):
+        for k, n in self.levels.items():
             parts.append(F.one_hot(batch.static_category[:, k], n))
         return torch.cat([part.to(statistics.dtype) for part in parts], dim=1)
 
@@ -132,11 +136,11 @@ class PanelColumns(nn.Module):
     def __init__(self, n_channels: int, cardinalities: Sequence[int], horizon: float) -> None:
         super().__init__()
         self.horizon = horizon
-        self.cardinalities = tuple(cardinalities) if sum(cardinalities) <= MOST_LEVELS else ()
+        self.levels = few_levels(cardinalities)
         own = half_lives(horizon + 1, N_HALF_LIVES)
         self.register_buffer("half_life", own)
         n_numeric = n_channels - len(cardinalities)
-        self.d_out = n_numeric * n_channel_statistics(N_HALF_LIVES) + 2 * sum(self.cardinalities)
+        self.d_out = n_numeric * n_channel_statistics(N_HALF_LIVES) + 2 * sum(self.levels.values())
 
     def forward(self, batch: PanelBatch) -> Tensor:
         """-> (B, d_out)."""
@@ -145,7 +149,7 @@ class PanelColumns(nn.Module):
         inside = batch.inside[:, 0].to(dtype)  # (B, T)
         n_steps = inside.sum(1, keepdim=True).clamp(min=1)
         parts = [statistics.flatten(1)]
-        for k, n in enumerate(self.cardinalities):
+        for k, n in self.levels.items():
             category = batch.category[:, k]  # (B, T)
             counts = inside.new_zeros(inside.shape[0], n).scatter_add(1, category, inside)
             parts += [counts / n_steps, F.one_hot(category[:, -1], n).to(dtype)]

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor, TripletSequencer, nest_events
-from tawt_sklearn.estimators._base import SUMMARY_RATE
+from tawt_sklearn.estimators._summary import SUMMARY_RATE
 from tawt_sklearn.exceptions import DataError, DataWarning
 
 N = 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,11 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegressor, TripletSequencer
+from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer
 from tawt_sklearn.estimators import _base
+from tawt_sklearn.estimators._summary import STRENGTHS, left_out_errors
 from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, WeightedLoss
-from tawt_sklearn.training.net import EventNet
+from tawt_sklearn.training.pretraining import LossParts
 
 
 @pytest.fixture
@@ -52,16 +54,12 @@ def test_it_is_the_encoder_that_a_user_would_have_passed(few, y, quick):
 
 
 @pytest.mark.usefixtures("brief")
-def test_it_goes_on_from_there_and_survives_copies(few, y, quick, tmp_path):
+def test_it_goes_on_from_there_and_survives_copies(few, y, quick, tmp_path, monkeypatch):
     model = quick(pretrain=True, warm_start=True).fit(few, y.iloc[:40])
     for again in (pickle.loads(pickle.dumps(model)), _saved(model, tmp_path)):
         np.testing.assert_array_equal(again.predict_proba(few), model.predict_proba(few))
-    seen = _base.pretrained_here
-    try:
-        _base.pretrained_here = None  # a second fit must not pretrain again
-        model.fit(few, y.iloc[:40])
-    finally:
-        _base.pretrained_here = seen
+    monkeypatch.setattr(_base, "pretrained_here", None)  # a second fit must not do it again
+    model.fit(few, y.iloc[:40])
     assert model.n_iter_ == 4
     assert not hasattr(clone(model), "nets_")
 
@@ -84,36 +82,55 @@ def test_weights_are_copies_of_rows(few, y, quick):
 
 
 @pytest.mark.usefixtures("brief")
-def test_ctrl_c_before_labels_leaves_nothing(few, y, quick, monkeypatch):
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ctrl_c_before_labels_leaves_nothing(few, y, quick, monkeypatch, epoch):
+    def interrupted(callback, net, **kwargs):
+        if len(net.history) > epoch:
+            raise_interrupt()
+
+    monkeypatch.setattr(LossParts, "on_batch_end", interrupted)
     model = quick(pretrain=True)
-    monkeypatch.setattr(TrainingWarner, "on_epoch_end", interrupt, raising=False)
-    for at in (0, 1):
-        monkeypatch.setattr(LossParts, "on_epoch_end", Interrupt(at))
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(few, y.iloc[:40])
-        assert not hasattr(model, "nets_")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(few, y.iloc[:40])
+    assert not hasattr(model, "nets_")
 
 
-def test_auto_is_for_many_event_histories(X, y, quick, monkeypatch):
-    asked: list[int] = []
+def raise_interrupt() -> None:
+    """As a signal does: no ``raise`` stands where it comes from."""
+    signal.raise_signal(signal.SIGINT)
 
-    def pretrained_here(estimator, preparation, data, device):
-        asked.append(len(data))
-        raise RuntimeError("asked to pretrain")
 
-    monkeypatch.setattr(_base, "pretrained_here", pretrained_here)
-    quick().fit(X, y)
-    assert not asked, "few histories"
-    monkeypatch.setattr(_base, "PRETRAINING_FLOOR", 100)
-    for others in ({"pretrain": False}, {"patching": "feature"}):
-        quick(**others).fit(X, y)
-    panel = np.random.default_rng(0).normal(size=(120, 2, 6))
-    quick().fit(panel, panel[:, 0, 0] > 0)
-    quick(per_step=True).fit(panel, (panel[:, 0] > 0).astype(int))
-    assert not asked
-    with pytest.raises(RuntimeError, match="asked"):
-        quick().fit(X, y)
-    assert asked == [160]
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"patching": "time"}, "patching with tokens of codes"),
+        ({"modality_training": "staged"}, "modality_training"),
+        ({"pretrained": "encoder.tawt"}, "pretrain=False"),
+    ],
+)
+def test_what_does_not_go_together(few, y, quick, others, message):
+    with pytest.raises(ValueError, match=message):
+        quick(pretrain=True, **others).fit(few, y.iloc[:40])
+
+
+def test_a_single_pass_cannot_pretrain(few, y, quick):
+    with pytest.raises(ValueError, match="pretrain=False in partial_fit"):
+        quick(pretrain=True).partial_fit(few, y.iloc[:40])
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("fine_tune", ["head", "gradual"])
+def test_it_is_fine_tuned_as_one_asks(few, y, quick, fine_tune):
+    model = quick(pretrain=True, fine_tune=fine_tune, encoder_learning_rate=1e-4)
+    model.fit(few, y.iloc[:40])
+    assert ("summary_head" in heads_of(model)) == (fine_tune != "head")
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_head_alone_after_everything(few, y, quick):
+    model = quick(pretrain=True, warm_start=True).fit(few, y.iloc[:40])
+    model.set_params(fine_tune="head").fit(few, y.iloc[:40])
+    assert "summary_head" not in heads_of(model)
 
 
 # ---- statistics side by side --------------------------------------------------------------------
@@ -128,6 +145,55 @@ def test_what_has_the_head_and_what_has_not(X, y, quick):
     assert "summary_head" not in heads_of(per_step)
     same = np.ones((40, 2, 6))
     assert "summary_head" not in heads_of(quick().fit(same, np.arange(40) % 2)), "all rows alike"
+
+
+def test_columns_that_say_nothing_get_no_head(quick):
+    rng = np.random.default_rng(0)
+    panel = rng.normal(size=(300, 2, 30))
+    order = (panel[:, 0, :-1] * panel[:, 1, 1:]).sum(axis=1)  # which no statistic tells
+    assert "summary_head" not in heads_of(quick().fit(panel, order > 0))
+    assert "summary_head" in heads_of(quick(n_summary_members=2).fit(panel, order > 0))
+    assert "summary_head" in heads_of(quick().fit(panel, panel.mean(axis=(1, 2)) > 0))
+
+
+@pytest.mark.parametrize("shape", [(30, 12), (15, 40)])
+def test_errors_for_rows_left_out_are_those_of_the_loop(shape):
+    rng = np.random.default_rng(0)
+    n, d = shape
+    Z = rng.normal(size=shape)
+    Y = np.column_stack([Z[:, 0] + rng.normal(size=n), rng.normal(size=n)])
+    weight = rng.uniform(0.5, 2.0, n)
+    share = weight / weight.sum()
+    scaled = (Z - share @ Z) * np.sqrt(share)[:, None]
+    strengths = STRENGTHS * np.linalg.eigvalsh(scaled @ scaled.T).mean()
+    for got, strength in zip(left_out_errors(Z, Y, weight), [None, *strengths], strict=True):
+        for row in range(n):
+            rest = np.arange(n) != row
+            own = share[rest] / share[rest].sum()
+            middle, mean = own @ Z[rest], own @ Y[rest]
+            told = mean
+            if strength is not None:
+                root = np.sqrt(share[rest])[:, None]
+                A, B = (Z[rest] - middle) * root, (Y[rest] - mean) * root
+                told = mean + (Z[row] - middle) @ np.linalg.solve(
+                    A.T @ A + strength * np.eye(d), A.T @ B
+                )
+            assert got[row] == pytest.approx(share[row] * ((Y[row] - told) ** 2).sum())
+
+
+def test_a_warm_start_keeps_the_head(X, y, quick):
+    model = quick(n_summary_members=4, warm_start=True).fit(X, y)
+    for other in (0, 8):
+        with pytest.raises(ValueError, match="n_summary_members"):
+            model.set_params(n_summary_members=other).fit(X, y)
+    model.set_params(n_summary_members="auto").fit(X, y)
+    assert model.nets_[0].module_.summary_head.scores.shape[0] == 4
+
+
+def test_vectors_of_members_do_not_decay(X, y, quick):
+    optimizer = quick().fit(X, y).nets_[0].optimizer_
+    decaying = [p for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]]
+    assert all(p.ndim == 2 or p.shape[-2] > 1 for p in decaying)
 
 
 def test_scores_are_the_mean_of_both_heads(X, y, quick):
@@ -162,21 +228,6 @@ def test_the_loss_weighs_both_heads_alike():
     each = torch.stack([numbers.loss(scores[:, m, :2], truth) for m in range(4)], dim=1)
     expected = (weight * (each[:, :3].mean(1) + each[:, 3]) / 2).mean()
     torch.testing.assert_close(WeightedLoss(numbers)(scores[..., :2], (truth, weight)), expected)
-
-
-def test_the_head_sees_what_is_told_of_a_row_in_plain_statistics(quick):
-    """A sum over codes that needs no mixing: with the head it is found in the same few steps."""
-    rng = np.random.default_rng(0)
-    panel = rng.normal(size=(200, 6, 4))
-    y = panel.mean(axis=2) @ np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
-    settings = {"max_epochs": 20, "min_steps": 0, "batch_size": 20, "learning_rate": 0.01}
-    scores = []
-    for members in (0, 8):
-        shared = quick(n_summary_members=members, **settings).get_params(deep=False)
-        del shared["class_weight"], shared["calibrate"]
-        shared["code_dropout"] = shared["window_dropout"] = 0.0
-        scores.append(TimeAwareRegressor(**shared).fit(panel[:100], y[:100]).score(panel[100:], y[100:]))
-    assert scores[1] > scores[0] and scores[1] > 0.5
 
 
 def test_rows_alone_and_together_are_told_the_same(X, y, quick):
