@@ -29,9 +29,13 @@ def test_readme_examples():
     assert result.failed == 0 and result.attempted > 0
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/engine.md", "docs/modalities.md", "docs/synthesis.md"]
-)
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("engine", "modalities", "results", "synthesis")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_code_blocks_are_python_and_import_what_exists(page):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
