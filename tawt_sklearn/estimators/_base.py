@@ -467,7 +467,7 @@ class TimeAwareEstimator(
             "prior": ready.target.prior.tolist(),
             "code_dropout": self._hidden(self.code_dropout, 0.2, ready),
             "window_dropout": self._hidden(self.window_dropout, 0.3, ready),
-            "head_dropout": min(0.9, 1.5 * self.dropout),
+            "head_dropout": self._head_dropout,
             "per_step": isinstance(ready.target, StepTarget),
         }
         if ready.pretrained is None:
@@ -504,7 +504,13 @@ class TimeAwareEstimator(
             return summary_of(self.nets_[0])
         if isinstance(ready.target, StepTarget):
             return {}
-        return learn_summary(self.n_summary_members, backbone, ready.data, ready.target)
+        return learn_summary(
+            self.n_summary_members, self._head_dropout, backbone, ready.data, ready.target
+        )
+
+    @property
+    def _head_dropout(self) -> float:
+        return min(0.9, 1.5 * self.dropout)
 
     def _hidden(self, asked: float | str, usual: float, ready: Ready) -> float:
         """Share that is hidden in training."""

@@ -44,7 +44,7 @@ N_ASKED = 1_000
 STRENGTHS = np.logspace(-1, 2, 4)
 """Of the ridge regression that asks them, by the mean eigenvalue of the rows' products."""
 
-KEYWORDS = ("summary", "n_summary_members")
+KEYWORDS = ("summary", "n_summary_members", "summary_dropout")
 
 
 def summary_of(net: EventNet) -> dict[str, Any]:
@@ -54,7 +54,11 @@ def summary_of(net: EventNet) -> dict[str, Any]:
 
 
 def learn_summary(
-    n_members: int | str, backbone: dict[str, Any], data: RowDataset, target: Target
+    n_members: int | str,
+    dropout: float,
+    backbone: dict[str, Any],
+    data: RowDataset,
+    target: Target,
 ) -> dict[str, Any]:
     """Keywords of the head; none where there is to be none.
 
@@ -62,6 +66,8 @@ def learn_summary(
     ----------
     n_members : int or "auto"
         The parameter ``n_summary_members``.
+    dropout : float
+        Of its hidden units.
     backbone : dict
         Keywords of the backbone that reads the same rows.
     """
@@ -79,7 +85,7 @@ def learn_summary(
         if not says_anything(told, numbers_of(target, data.target[rows]), data.weight[rows]):
             return {}
         n_members = USUAL_MEMBERS
-    return {"summary": scale, "n_summary_members": int(n_members)}
+    return dict(zip(KEYWORDS, (scale, int(n_members), dropout), strict=True))
 
 
 def with_summary_head(

@@ -57,6 +57,8 @@ class DualPatchPredictor(nn.Module):
         Of the statistics that a second head sees side by side, without patches in between.
     n_summary_members : int
         Networks that share most of their weights in that head.
+    summary_dropout : float
+        Of its hidden units.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class DualPatchPredictor(nn.Module):
         modality_dropout: float = 0.0,
         summary: SummaryScale | None = None,
         n_summary_members: int = 8,
+        summary_dropout: float = 0.3,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -116,7 +119,7 @@ class DualPatchPredictor(nn.Module):
         if summary is not None:
             self.summary = Summary(summary_columns(backbone), summary)
             self.summary_head = SummaryHead(
-                self.summary.d_out, start, n_summary_members, head_dropout, code_dropout
+                self.summary.d_out, start, n_summary_members, summary_dropout, code_dropout
             )
 
     def look(self, batch: EventBatch | PanelBatch) -> tuple[Encoded, Tensor]:

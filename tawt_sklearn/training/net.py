@@ -484,7 +484,8 @@ def check_architecture(model: dict[str, Any]) -> None:
         One that no network has.
     """
     backbone = model["backbone"]
-    names = ("code_dropout", "window_dropout", "head_dropout", "modality_dropout")
+    kinds = ("code", "window", "head", "summary", "modality")
+    names = [f"{kind}_dropout" for kind in kinds]
     rates = {name: model[name] for name in names if name in model}
     rates["dropout"] = backbone["dropout"]
     for name, rate in rates.items():
