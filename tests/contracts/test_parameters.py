@@ -85,6 +85,8 @@ SUPERVISED: dict[str, tuple[Any, Any]] = {
     "fine_tune": (None, "all"),
     "encoder_learning_rate": ("slow", -0.1),
     "modality_training": (None, "later"),
+    "pretrain": ("yes", NONE),
+    "n_summary_members": (1.5, -1),
 }
 
 # What pretraining has no use for.
