@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +12,8 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
 from tawt_sklearn.estimators._export import Answer, Exportable, supervised_answer
 from tawt_sklearn.estimators._input import (
@@ -39,6 +36,7 @@ from tawt_sklearn.estimators._per_step import (
     read_step_labels,
     require_labels,
 )
+from tawt_sklearn.estimators._planning import PlansTraining, Ready
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import (
     Continued,
@@ -54,51 +52,17 @@ from tawt_sklearn.estimators._settings import (
     checkpoint_folder,
     rows_at_once,
 )
-from tawt_sklearn.estimators._summary import SUMMARY_RATE, learn_summary, summary_of
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
-from tawt_sklearn.estimators._together import fitted_together, require_same
+from tawt_sklearn.estimators._together import fitted_together
 from tawt_sklearn.events.panels import Panel
 from tawt_sklearn.exceptions import DataError, SaveFileError
 from tawt_sklearn.objectives.steps import StepTarget, labelled, natural
-from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, Target
+from tawt_sklearn.objectives.supervised import ClassTarget, Target
 from tawt_sklearn.tokens._atomic import restored_on_failure
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.device import resolve_device
-from tawt_sklearn.training.distributed import SavedOnce, joined, shown_once
+from tawt_sklearn.training.distributed import SavedOnce, shown_once
 from tawt_sklearn.training.net import EventNet
-from tawt_sklearn.training.processes import Processes
-from tawt_sklearn.training.trainer import Beginning, Recipe
-
-EARLY_STOPPING_FLOOR = 10_000
-"""Below this many labels ``early_stopping="auto"`` trains on all of them for a fixed number of
-steps: on 2,700 stays of PhysioNet 2012 holding a tenth out gained nothing (AUROC .845 both ways,
-3 folds), and a smaller hold-out is noisier still.  Gradient boosting in scikit-learn draws the
-same line."""
-
-
-ENOUGH_LABELS = 800
-"""With fewer, fine-tuning takes steps that are smaller in proportion: on PhysioNet 2012 full steps
-cost .005 to .02 AUROC at 80 labels, against the linear model that they start from, and a tenth of
-them gained .005 less at 400 (3 random halves, one encoder)."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What a fit works on, once everything that was given has been checked."""
-
-    preparation: Preparation | PanelPreparation
-    target: Target
-    data: RowDataset
-    pretrained: Pretrained | Continued | None = None
-
-    def require_same(self, processes: Processes) -> None:
-        """Of several processes that train together all must have learned the same."""
-        require_same(
-            processes,
-            rows=self.data.content(),
-            labels=self.target,
-            vocabulary_or_scaling=self.preparation,
-        )
 
 
 class TimeAwareEstimator(
@@ -108,6 +72,7 @@ class TimeAwareEstimator(
     Exportable,
     CallbackSupportMixin,
     SavedOnce,
+    PlansTraining,
     BaseEstimator,
 ):
     """Base of the supervised estimators: an ensemble of dual-patch networks."""
@@ -420,156 +385,6 @@ class TimeAwareEstimator(
             weights = self._weigh(labels, weights, ready.target)
         data.weight = (weights / weights.mean()).astype(np.float32)
         return data
-
-    def _plan(
-        self,
-        ready: Ready,
-        device: torch.device,
-        *,
-        has_validation: bool,
-        going_on: bool,
-        done: int = 0,
-    ) -> Ensemble:
-        """How the parameters say that the members are to be trained.
-
-        ``done`` is the number of epochs that the members have been trained already.
-        """
-        hold_out = self.early_stopping
-        if hold_out == "auto":
-            n_labels = len(ready.data)
-            if isinstance(ready.target, StepTarget):
-                n_labels = int(ready.target.strata(ready.data.target).sum())
-            hold_out = has_validation or n_labels >= EARLY_STOPPING_FLOOR
-        recipe = Recipe(
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            warmup_fraction=self.warmup_fraction,
-            max_grad_norm=self.max_grad_norm,
-            accumulate_steps=self.accumulate_steps,
-            precision=self.precision,
-            compiled=self.compile,
-            patience=self.patience,
-            scoring=self.scoring,
-            n_average=self.n_average,
-            stop_early=bool(hold_out),
-            callbacks=tuple(self.callbacks or ()),
-            net_params=dict(self.net_params or {}),
-            summary_learning_rate=SUMMARY_RATE * self.learning_rate,
-            **{
-                "learning_rate": self.learning_rate,
-                "min_steps": self.min_steps,
-                **self._gently(ready),
-            },
-        )
-        model: dict[str, Any] = {
-            "prior": ready.target.prior.tolist(),
-            "code_dropout": self._hidden(self.code_dropout, 0.2, ready),
-            "window_dropout": self._hidden(self.window_dropout, 0.3, ready),
-            "head_dropout": self._head_dropout,
-            "per_step": isinstance(ready.target, StepTarget),
-        }
-        if ready.pretrained is None:
-            model["backbone"] = architecture(self, ready.preparation)
-            model |= beside(self, ready.preparation)
-        else:
-            model |= ready.pretrained.model(self.dropout, float(self.modality_dropout))
-            if isinstance(ready.target, NumericTarget):
-                # Ridge weights are large and cancel each other, which dropout would break.
-                model["head_dropout"] = 0.0
-        head_only = ready.pretrained is not None and self.fine_tune == "head"
-        if not head_only:
-            model |= self._summary(model["backbone"], ready, going_on)
-        return Ensemble(
-            model=model,
-            target=ready.target,
-            recipe=recipe,
-            # The head alone is solved exactly: members would be the same.
-            seeds=self._seeds(done, 1 if head_only else self.n_ensemble),
-            device=device,
-            validation_fraction=self.validation_fraction
-            if hold_out and not has_validation and not head_only
-            else 0.0,
-            n_jobs=self.n_jobs,
-            title=type(self).__name__ if self.verbose else None,
-            pretrained=ready.pretrained,
-            head_only=head_only,
-            staged=self.modalities is not None and self.modality_training == "staged",
-        )
-
-    def _summary(self, backbone: dict[str, Any], ready: Ready, going_on: bool) -> dict[str, Any]:
-        """Keywords of the head that sees statistics side by side; none where there is none."""
-        if going_on:
-            return summary_of(self.nets_[0])
-        if isinstance(ready.target, StepTarget):
-            return {}
-        return learn_summary(
-            self.n_summary_members, self._head_dropout, backbone, ready.data, ready.target
-        )
-
-    @property
-    def _head_dropout(self) -> float:
-        return min(0.9, 1.5 * self.dropout)
-
-    def _hidden(self, asked: float | str, usual: float, ready: Ready) -> float:
-        """Share that is hidden in training."""
-        if asked != "auto":
-            return float(asked)
-        return 0.0 if isinstance(ready.target, StepTarget) else usual
-
-    def _gently(self, ready: Ready) -> dict[str, Any]:
-        """What of the recipe is different where the network has been pretrained."""
-        if ready.pretrained is None:
-            return {}
-        share = min(1.0, len(ready.data) / ENOUGH_LABELS)
-        rate = self.encoder_learning_rate
-        if isinstance(ready.target, StepTarget):  # whose head starts from nothing
-            return {
-                "encoder_learning_rate": share * (self.learning_rate if rate is None else rate),
-                "gradual": self.fine_tune == "gradual",
-            }
-        return {
-            "learning_rate": share * self.learning_rate,
-            "encoder_learning_rate": share * (self.learning_rate if rate is None else rate),
-            "gradual": self.fine_tune == "gradual",
-            "min_steps": 0,
-        }
-
-    def _seeds(self, turn: int, n_members: int) -> list[int]:
-        """Seeds of the members, the same in all processes; other ones every turn."""
-        random = check_random_state(self.random_state)
-        if turn and isinstance(self.random_state, Integral):
-            random = np.random.RandomState([int(self.random_state), turn])
-        device = resolve_device(self.device)
-        seeds = random.randint(2**31 - 1, size=n_members).tolist()
-        return joined(device).told(seeds, "the seeds of the members")
-
-    def _beginnings(self, plan: Ensemble, *, optimizer: bool) -> Sequence[Beginning]:
-        """The members of the last fit as the starting points of this one."""
-        nets = self.nets_
-        if len(nets) == 1 and plan.pretrained is not None:
-            nets = nets * len(plan.seeds)  # of a head alone there is one
-        if len(nets) != len(plan.seeds):
-            raise ValueError(
-                f"Expected n_ensemble={len(self.nets_)}, the number of members of the last fit, to "
-                f"go on with them. Got {len(plan.seeds)}. Set warm_start=False to start anew."
-            )
-        before, now = self.nets_[0].module.keywords["backbone"], plan.model["backbone"]
-        shapes = now.keys() - {"dropout"}
-        changed = sorted(name for name in shapes if now[name] != before.get(name))
-        n_members = summary_of(self.nets_[0]).get("n_summary_members", 0)
-        if self.n_summary_members not in ("auto", n_members):
-            changed.append("n_summary_members")
-        fusion = plan.model.get("fusion")
-        if fusion != self.nets_[0].module.keywords.get("fusion"):
-            changed.append("fusion")
-        if changed:
-            raise ValueError(
-                "Expected the architecture of the last fit to go on with its networks. Got other "
-                f"values of {', '.join(changed)}. Set warm_start=False to start anew."
-            )
-        return [Beginning.after(net) if optimizer else Beginning(net.weights()) for net in nets]
 
     def _state(
         self, ready: Ready, device: torch.device, nets: list[EventNet], going_on: bool = False

@@ -17,12 +17,13 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._base import Ready, TimeAwareEstimator
+from tawt_sklearn.estimators._base import TimeAwareEstimator
 from tawt_sklearn.estimators._calibration import N_FOLDS, find_temperature, folds, tempered
 from tawt_sklearn.estimators._ensemble import Ensemble, scores_of
 from tawt_sklearn.estimators._input import Rows
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._per_step import given_back
+from tawt_sklearn.estimators._planning import Ready
 from tawt_sklearn.estimators._pretrained import Continued
 from tawt_sklearn.events._dask_methods import lazy_on_dask
 from tawt_sklearn.events.panels import Panel
