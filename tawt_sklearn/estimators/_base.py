@@ -207,6 +207,8 @@ class TimeAwareEstimator(
             plan = self._plan(
                 ready, device, has_validation=held_out is not None, going_on=going_on, done=done
             )
+            if self.n_summary_members == "auto" and not going_on:
+                plan = plan.with_own_share(ready.data)
             plan = replace(plan, checkpoint_dir=checkpoint_folder(self.checkpoint_dir))
             arguments = {"estimator": self, "X": X, "y": y, "metadata": None}
             if sample_weight is not None:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,12 @@ from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
 from tawt_sklearn.estimators._staged import after_own_stage, with_own_weights
-from tawt_sklearn.estimators._summary import with_summary_head
+from tawt_sklearn.estimators._summary import (
+    KEYWORDS,
+    LEFT_OUT,
+    best_share,
+    with_summary_head,
+)
 from tawt_sklearn.exceptions import DataError, TrainingWarning
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
@@ -33,6 +38,9 @@ from tawt_sklearn.training.net import EventNet, decisions
 from tawt_sklearn.training.processes import AllInterruptedError, OtherStoppedError
 from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning, Recipe, holdout, train, untrained
+
+FEWEST_ROWS = 30
+"""With fewer no third of them is left out."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,46 @@ class Ensemble:
             )
         watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
         return list(self._one_by_one(data, held_out, watched))
+
+    def with_own_share(self, data: RowDataset) -> Self:
+        """The same with what the head for statistics should weigh, or without it.
+
+        A network that is not kept learns from two thirds of the rows, and the others say.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Nothing is there to be kept yet.
+        """
+        if self.model.get("summary") is None:
+            return self
+        seed, strata = self.seeds[0], self.target.strata(data.target)
+        if len(data) < FEWEST_ROWS or np.bincount(strata).max() < 1 / LEFT_OUT:
+            return self
+        kept, out = holdout(strata, LEFT_OUT, np.random.RandomState(seed))
+        others = data.subset(out)
+        scout = replace(
+            self,
+            recipe=replace(self.recipe, callbacks=(), compiled=False),
+            validation_fraction=0.0,
+            checkpoint_dir=None,
+        )
+        label = None if self.title is None else f"{self.title}, weighing its heads"
+        judges = others if self.recipe.stop_early else None
+        with warnings.catch_warnings():
+            # That the estimator was fitted as far as it came; nothing is, here.
+            warnings.filterwarnings("ignore", "Training was interrupted", TrainingWarning)
+            net = scout._train_member(data.subset(kept), judges, seed, label, scout.recipe, None)
+        if net.interrupted_:
+            raise KeyboardInterrupt("Training was ended before the first member was there.")
+        with isolated_torch(seed, self.device, n_threads=1):
+            both = net.of_both_heads(others)
+        share = best_share(both, self.target, others.target, others.weight)
+        share = joined(self.device).told(share, "what the heads weigh")
+        if share:
+            return replace(self, model={**self.model, "summary_share": share})
+        without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
+        return replace(self, model=without)
 
     def _side_by_side(
         self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]

@@ -155,9 +155,7 @@ class PlansTraining:
             return summary_of(self.nets_[0])
         if isinstance(ready.target, StepTarget):
             return {}
-        return learn_summary(
-            self.n_summary_members, self._head_dropout, backbone, ready.data, ready.target
-        )
+        return learn_summary(self.n_summary_members, self._head_dropout, backbone, ready.data)
 
     @property
     def _head_dropout(self) -> float:

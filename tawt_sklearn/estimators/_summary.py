@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tawt_sklearn.nn.summary import (
-    FARTHEST,
     EventColumns,
     PanelColumns,
     SummaryScale,
     summary_columns,
 )
-from tawt_sklearn.objectives.supervised import ClassTarget, Target
+from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.chunks import chunks
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet
@@ -26,6 +25,18 @@ from tawt_sklearn.training.seeding import isolated_torch
 from tawt_sklearn.training.trainer import Beginning
 
 USUAL_MEMBERS = 8
+
+EVEN = 0.5
+"""What the head weighs beside that of the patches, unless rows that were left out say otherwise."""
+
+SHARES = np.linspace(0.0, 1.0, 21)
+
+DOUBT = 4.0
+"""How much the summed loss has to fall for a share of 0 or 1 to be taken, times four: a few rows
+decide nothing."""
+
+LEFT_OUT = 1 / 3
+"""Share of the training rows by which a network that has not seen them chooses."""
 
 SUMMARY_RATE = 0.3
 """Learning rate of the head, as a share of that of the patches: it sees everything at once, and
@@ -38,13 +49,7 @@ MOST_COLUMNS = 2**14
 CONSTANT = 1e-6
 """A standard deviation below this share of the mean is a matter of rounding."""
 
-N_ASKED = 1_000
-"""Training rows that tell whether the columns say anything."""
-
-STRENGTHS = np.logspace(-1, 2, 4)
-"""Of the ridge regression that asks them, by the mean eigenvalue of the rows' products."""
-
-KEYWORDS = ("summary", "n_summary_members", "summary_dropout")
+KEYWORDS = ("summary", "n_summary_members", "summary_dropout", "summary_share")
 
 
 def summary_of(net: EventNet) -> dict[str, Any]:
@@ -58,7 +63,6 @@ def learn_summary(
     dropout: float,
     backbone: dict[str, Any],
     data: RowDataset,
-    target: Target,
 ) -> dict[str, Any]:
     """Keywords of the head; none where there is to be none.
 
@@ -74,18 +78,14 @@ def learn_summary(
     if n_members == 0:
         return {}
     columns = summary_columns(backbone)
-    if n_members == "auto" and (columns.d_out > MOST_COLUMNS or getattr(data, "beside", None)):
-        return {}
+    if n_members == "auto":
+        if columns.d_out > MOST_COLUMNS:
+            return {}
+        n_members = USUAL_MEMBERS
     scale = learn_scale(columns, data)
     if not scale.weight.any():
         return {}
-    if n_members == "auto":
-        told = standardised(columns, scale, data, N_ASKED)
-        rows = np.arange(len(told))
-        if not says_anything(told, numbers_of(target, data.target[rows]), data.weight[rows]):
-            return {}
-        n_members = USUAL_MEMBERS
-    return dict(zip(KEYWORDS, (scale, int(n_members), dropout), strict=True))
+    return dict(zip(KEYWORDS, (scale, int(n_members), dropout, EVEN), strict=True))
 
 
 def with_summary_head(
@@ -101,6 +101,28 @@ def with_summary_head(
         if name in own or not name.startswith("summary")
     }
     return replace(beginning, weights=own | kept)
+
+
+def best_share(
+    scores: NDArray[np.float64], target: Target, encoded: NDArray, weight: NDArray
+) -> float:
+    """What the head should weigh, by rows that neither head was trained on.
+
+    Parameters
+    ----------
+    scores : (2, n, K) array
+        Of the patches, and of the statistics.
+    encoded : (n,) or (n, K) array
+        Labels.
+    weight : (n,) array
+    """
+    patches, summary = torch.from_numpy(scores)
+    truth, own = torch.from_numpy(encoded), torch.from_numpy(weight).double()
+    losses = [
+        float(own @ target.loss(torch.lerp(patches, summary, share), truth).double())
+        for share in SHARES.tolist()
+    ]
+    return float(SHARES[np.argmin(losses + DOUBT * (SHARES - EVEN) ** 2)])
 
 
 def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> SummaryScale:
@@ -124,61 +146,3 @@ def in_parts(
     with isolated_torch(0, cpu, n_threads=1), torch.no_grad():
         for rows in chunks(data.sizes()[:n_rows], 256, cpu, by_size=False):
             yield rows, columns(data.batch(rows).to(cpu, torch.float64)).numpy()
-
-
-def standardised(
-    columns: EventColumns | PanelColumns, scale: SummaryScale, data: RowDataset, n_rows: int
-) -> NDArray[np.float64]:
-    """The first rows, which stand in an order that has nothing to do with labels."""
-    parts = [told for _, told in in_parts(columns, data, min(n_rows, len(data)))]
-    Z = (np.concatenate(parts) - scale.center) * scale.weight
-    return np.clip(Z, -FARTHEST, FARTHEST)
-
-
-def numbers_of(target: Target, encoded: NDArray) -> NDArray[np.float64]:
-    """Encoded labels as columns of numbers (n, K)."""
-    if isinstance(target, ClassTarget):
-        return np.eye(len(target.prior))[encoded]
-    return encoded.reshape(len(encoded), -1).astype(np.float64)
-
-
-def says_anything(
-    Z: NDArray[np.float64], Y: NDArray[np.float64], weight: NDArray[np.floating]
-) -> bool:
-    """Whether ridge regression does better than the mean on rows that were left out, one by one.
-
-    Better by more than a standard error, with one of the strengths.
-
-    Parameters
-    ----------
-    Z : (n, d) standardised columns.
-    Y : (n, K) numbers.
-    weight : (n,)
-    """
-    if len(Z) < 3:
-        return True
-    alone, *others = left_out_errors(Z, Y, weight)
-    gains = [alone - errors for errors in others]
-    return any(gain.mean() > gain.std() / len(Z) ** 0.5 for gain in gains)
-
-
-def left_out_errors(
-    Z: NDArray[np.float64], Y: NDArray[np.float64], weight: NDArray[np.floating]
-) -> list[NDArray[np.float64]]:
-    """Weighted squared errors (n,) for rows that were left out: of the mean, and of each ridge.
-
-    All of them from one decomposition (Hastie, Tibshirani & Friedman, "The Elements of Statistical
-    Learning", section 7.10).
-    """
-    share = (weight / weight.sum()).astype(np.float64)
-    root = np.sqrt(share)[:, None]
-    centered, wanted = (Z - share @ Z) * root, (Y - share @ Y) * root
-    value, vector = np.linalg.eigh(centered @ centered.T)
-    value, turned = np.maximum(value, 0.0), vector.T @ wanted
-    told = [((wanted / (1 - share)[:, None]) ** 2).sum(1)]
-    for strength in STRENGTHS * max(value.mean(), 1e-12):
-        shrunk = value / (value + strength)
-        fitted = vector @ (shrunk[:, None] * turned)
-        leverage = (vector**2) @ shrunk + share  # that of the mean included
-        told.append((((wanted - fitted) / (1 - leverage)[:, None]) ** 2).sum(1))
-    return told

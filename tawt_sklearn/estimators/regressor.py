@@ -80,10 +80,10 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Small networks in a second head, which share most of their weights (BatchEnsemble, as in
         TabM).  They see the statistics of the codes (with more than ``max_feature_patches``, of
         the most frequent ones) or channels, and static columns, side by side and without patches
-        in between; what they say and what the patches say is averaged.  ``"auto"`` is 8, and 0
-        where a linear model of these columns says nothing of labels it has not seen
-        (leave-one-out), where there are more than 16,384 columns, or beside modalities.  Labels at
-        each step and ``fine_tune="head"`` have no such head.
+        in between; what they say and what the patches say is averaged.  ``"auto"``: 8, and ``fit``
+        first trains a network on two thirds of the rows, and the others tell what the second head
+        weighs, or that it is left out.  A number: both heads weigh the same, without that; 0: there
+        is none.  Labels at each step and ``fine_tune="head"`` have no such head.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.

@@ -59,6 +59,8 @@ class DualPatchPredictor(nn.Module):
         Networks that share most of their weights in that head.
     summary_dropout : float
         Of its hidden units.
+    summary_share : float
+        What it weighs in what is said, from 0 to 1; the rest is that of the patches.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class DualPatchPredictor(nn.Module):
         summary: SummaryScale | None = None,
         n_summary_members: int = 8,
         summary_dropout: float = 0.3,
+        summary_share: float = 0.5,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -114,6 +117,7 @@ class DualPatchPredictor(nn.Module):
             d_levels = channels.n_numeric * channels.n_levels
             if 0 < d_levels <= WIDEST:
                 self.short_way = ShortWay(d_levels, len(prior))
+        self.summary_share = summary_share
         self.summary: Summary | None = None
         self.summary_head: SummaryHead | None = None
         if summary is not None:
@@ -142,12 +146,17 @@ class DualPatchPredictor(nn.Module):
         a loss of its own: (B, n_summary_members + 1, n_outputs).
         """
         scores = self.of_patches(self.hide(batch) if self.training else batch)
-        if self.summary is None or self.summary_head is None:
+        if self.summary is None:
             return scores
-        members = self.summary_head(self.summary(batch))  # (M, B, n_outputs)
+        members = self.of_summary(batch)
         if self.training:
             return torch.cat([members, scores.unsqueeze(0)]).transpose(0, 1)
-        return (members.mean(0) + scores) / 2
+        return torch.lerp(scores, members.mean(0), self.summary_share)
+
+    def of_summary(self, batch: EventBatch | PanelBatch) -> Tensor:
+        """Scores of the members that see statistics side by side (M, B, n_outputs)."""
+        assert self.summary is not None and self.summary_head is not None
+        return self.summary_head(self.summary(batch))
 
     def of_patches(self, batch: EventBatch | PanelBatch) -> Tensor:
         """Scores from what the backbone makes of a batch, (B, n_outputs) or of steps."""

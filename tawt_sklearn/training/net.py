@@ -420,6 +420,21 @@ class EventNet(NeuralNet):
             parts = list(each(groups, look, dataset.batch, self.module_device))
         return in_order(parts)
 
+    def of_both_heads(self, dataset: RowDataset) -> NDArray[np.float64]:
+        """Scores of the patches, and of the statistics side by side (2, n, n_outputs)."""
+        module = self.module_.eval()
+        dtype = next(module.parameters()).dtype
+
+        def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            batch = dataset.batch(rows).to(self.module_device, dtype)
+            both = [module.of_patches(batch), module.of_summary(batch).mean(0)]
+            return torch.stack(both, dim=1).cpu().double().numpy()
+
+        groups = self.chunks(dataset, by_size=True)
+        with torch.inference_mode():
+            parts = list(each(groups, look, dataset.batch, self.module_device))
+        return np.moveaxis(in_order(parts), 1, 0)
+
     def decision(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""
         return decisions([self], dataset)[0]
@@ -488,6 +503,9 @@ def check_architecture(model: dict[str, Any]) -> None:
     names = [f"{kind}_dropout" for kind in kinds]
     rates = {name: model[name] for name in names if name in model}
     rates["dropout"] = backbone["dropout"]
+    share = model.get("summary_share", 0.5)
+    if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
+        raise SaveFileError(f"Expected summary_share from 0 to 1. Got {str(share)[:40]!r}.")
     for name, rate in rates.items():
         if not isinstance(rate, int | float | np.number) or not 0 <= rate < 1:
             raise SaveFileError(f"Expected {name} from 0 to below 1. Got {str(rate)[:40]!r}.")

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer
 from tawt_sklearn.estimators import _base
-from tawt_sklearn.estimators._summary import STRENGTHS, left_out_errors
+from tawt_sklearn.estimators._summary import best_share
 from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, WeightedLoss
 from tawt_sklearn.training.pretraining import LossParts
 
@@ -149,36 +149,53 @@ def test_what_has_the_head_and_what_has_not(X, y, quick):
 
 def test_columns_that_say_nothing_get_no_head(quick):
     rng = np.random.default_rng(0)
-    panel = rng.normal(size=(300, 2, 30))
+    panel = rng.normal(size=(400, 2, 30))
     order = (panel[:, 0, :-1] * panel[:, 1, 1:]).sum(axis=1)  # which no statistic tells
-    assert "summary_head" not in heads_of(quick().fit(panel, order > 0))
-    assert "summary_head" in heads_of(quick(n_summary_members=2).fit(panel, order > 0))
-    assert "summary_head" in heads_of(quick().fit(panel, panel.mean(axis=(1, 2)) > 0))
+    settings = {"max_epochs": 20, "learning_rate": 0.01, "n_summary_members": "auto"}
+    lost = quick(**settings).fit(panel, order > 0).nets_[0].module.keywords
+    assert lost.get("summary_share", 0.0) < 0.4
+    told = quick(**settings).fit(panel, panel.mean(axis=(1, 2)) > 0).nets_[0].module.keywords
+    assert told["summary_share"] > 0.4
 
 
-@pytest.mark.parametrize("shape", [(30, 12), (15, 40)])
-def test_errors_for_rows_left_out_are_those_of_the_loop(shape):
+def test_the_share_is_that_of_the_least_loss_on_rows_that_were_left_out():
     rng = np.random.default_rng(0)
-    n, d = shape
-    Z = rng.normal(size=shape)
-    Y = np.column_stack([Z[:, 0] + rng.normal(size=n), rng.normal(size=n)])
-    weight = rng.uniform(0.5, 2.0, n)
-    share = weight / weight.sum()
-    scaled = (Z - share @ Z) * np.sqrt(share)[:, None]
-    strengths = STRENGTHS * np.linalg.eigvalsh(scaled @ scaled.T).mean()
-    for got, strength in zip(left_out_errors(Z, Y, weight), [None, *strengths], strict=True):
-        for row in range(n):
-            rest = np.arange(n) != row
-            own = share[rest] / share[rest].sum()
-            middle, mean = own @ Z[rest], own @ Y[rest]
-            told = mean
-            if strength is not None:
-                root = np.sqrt(share[rest])[:, None]
-                A, B = (Z[rest] - middle) * root, (Y[rest] - mean) * root
-                told = mean + (Z[row] - middle) @ np.linalg.solve(
-                    A.T @ A + strength * np.eye(d), A.T @ B
-                )
-            assert got[row] == pytest.approx(share[row] * ((Y[row] - told) ** 2).sum())
+    truth = rng.normal(size=(2000, 1)).astype(np.float32)
+    target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
+    noise = rng.normal(size=(2, 2000, 1))
+    for own, expected in (((1.0, 1.0), 0.5), ((1.0, 0.5), 0.8), ((0.5, 1.0), 0.2)):
+        scores = truth + noise * np.array(own)[:, None, None]
+        share = best_share(scores, target, truth, np.ones(2000, np.float32))
+        assert share == pytest.approx(expected, abs=0.051)
+    few = slice(0, 4)  # which decide nothing
+    alike = truth[few] + 0.1 * noise[:, few]
+    assert best_share(alike, target, truth[few], np.ones(4, np.float32)) == pytest.approx(0.5)
+    known = np.stack([np.zeros((2000, 1)), truth.astype(float)])
+    assert best_share(known, target, truth, np.ones(2000, np.float32)) == 1.0
+    assert best_share(known[::-1].copy(), target, truth, np.ones(2000, np.float32)) == 0.0
+
+
+def test_the_share_is_what_members_are_averaged_with(X, y, quick):
+    model = quick(n_summary_members="auto").fit(X, y)
+    module, batch = model.nets_[0].module_, model.preparation_.dataset(X).batch(np.arange(20))
+    share = module.summary_share
+    both = model.nets_[0].of_both_heads(model.preparation_.dataset(X.iloc[:20]))
+    with torch.inference_mode():
+        got = module(batch.to("cpu", torch.float64)).numpy()
+    np.testing.assert_allclose(got, (1 - share) * both[0] + share * both[1], atol=1e-12)
+
+
+def test_weights_are_copies_of_rows_for_the_share_too(X, y, quick):
+    weight = np.tile([1.0, 2.0, 0.0, 1.0], 40)
+    order = np.repeat(np.arange(160), weight.astype(int))
+    shares = [
+        quick(n_summary_members="auto").fit(*rows, **weights).nets_[0].module_.summary_share
+        for rows, weights in (
+            ((X, y), {"sample_weight": weight}),
+            ((X.iloc[order], y.iloc[order]), {}),
+        )
+    ]
+    assert shares[0] == shares[1]
 
 
 def test_a_warm_start_keeps_the_head(X, y, quick):
