@@ -17,7 +17,7 @@ from tawt_sklearn.nn.summary import (
     SummaryScale,
     summary_columns,
 )
-from tawt_sklearn.objectives.supervised import Target
+from tawt_sklearn.objectives.supervised import NumericTarget, Target
 from tawt_sklearn.training.chunks import chunks
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet
@@ -31,9 +31,12 @@ EVEN = 0.5
 
 SHARES = np.linspace(0.0, 1.0, 21)
 
-DOUBT = 4.0
-"""How much the summed loss has to fall for a share of 0 or 1 to be taken, times four: a few rows
-decide nothing."""
+SHARPNESS = np.linspace(0.5, 1.0, 6)
+"""Factors on how far scores are from the prior: a head that is too sure is not a worse one."""
+
+DOUBT = 40.0
+"""For a share of 0 or 1 to be taken in place of a half, the left-out rows have to be a quarter of
+this more likely (in logarithms): a few rows decide nothing."""
 
 LEFT_OUT = 1 / 3
 """Share of the training rows by which a network that has not seen them chooses."""
@@ -118,11 +121,18 @@ def best_share(
     """
     patches, summary = torch.from_numpy(scores)
     truth, own = torch.from_numpy(encoded), torch.from_numpy(weight).double()
-    losses = [
-        float(own @ target.loss(torch.lerp(patches, summary, share), truth).double())
-        for share in SHARES.tolist()
-    ]
-    return float(SHARES[np.argmin(losses + DOUBT * (SHARES - EVEN) ** 2)])
+    prior = torch.from_numpy(target.prior)
+
+    def loss(share: float, sharpness: float) -> float:
+        both = torch.lerp(patches, summary, share)
+        total = own @ target.loss(torch.lerp(prior, both, sharpness), truth).double()
+        return float(total)
+
+    least = np.array([min(loss(w, t) for t in SHARPNESS.tolist()) for w in SHARES.tolist()])
+    if isinstance(target, NumericTarget):  # normal errors, of a variance that is not known
+        n = float(own.sum())
+        least = n / 2 * np.log(np.maximum(least / n, 1e-12))
+    return round(float(SHARES[np.argmin(least + DOUBT * (SHARES - EVEN) ** 2)]), 2)
 
 
 def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> SummaryScale:
