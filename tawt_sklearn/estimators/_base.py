@@ -207,7 +207,7 @@ class TimeAwareEstimator(
             plan = self._plan(
                 ready, device, has_validation=held_out is not None, going_on=going_on, done=done
             )
-            if self.n_summary_members == "auto" and not going_on:
+            if self.weigh_heads and not going_on:
                 plan = plan.with_own_share(ready.data)
             plan = replace(plan, checkpoint_dir=checkpoint_folder(self.checkpoint_dir))
             arguments = {"estimator": self, "X": X, "y": y, "metadata": None}

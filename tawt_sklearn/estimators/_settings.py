@@ -40,6 +40,7 @@ CONSTRAINTS: dict[str, Any] = {
     "fusion": [StrOptions(MODALITY_FUSIONS)],
     "modality_dropout": [Interval(Real, 0, 1, closed="left")],
     "modality_training": [StrOptions({"joint", "staged"})],
+    "weigh_heads": ["boolean"],
     "pretrain": ["boolean"],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
     "fine_tune": [StrOptions({"full", "head", "gradual"})],
@@ -81,6 +82,7 @@ OF_LABELS = {
     "code_dropout",
     "window_dropout",
     "n_summary_members",
+    "weigh_heads",
     "modality_training",
     "pretrain",
     "pretrained",

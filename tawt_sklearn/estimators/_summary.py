@@ -82,7 +82,7 @@ def learn_summary(
         return {}
     columns = summary_columns(backbone)
     if n_members == "auto":
-        if columns.d_out > MOST_COLUMNS:
+        if columns.d_out > MOST_COLUMNS or getattr(data, "beside", None):
             return {}
         n_members = USUAL_MEMBERS
     scale = learn_scale(columns, data)

@@ -80,10 +80,13 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         Small networks in a second head, which share most of their weights (BatchEnsemble, as in
         TabM).  They see the statistics of the codes (with more than ``max_feature_patches``, of
         the most frequent ones) or channels, and static columns, side by side and without patches
-        in between; what they say and what the patches say is averaged.  ``"auto"``: 8, and ``fit``
-        first trains a network on two thirds of the rows, and the others tell what the second head
-        weighs, or that it is left out.  A number: both heads weigh the same, without that; 0: there
-        is none.  Labels at each step and ``fine_tune="head"`` have no such head.
+        in between; what they say and what the patches say is averaged.  ``"auto"``: 8, but 0
+        beside modalities or with more than 16,384 columns.  Labels at each step and
+        ``fine_tune="head"`` have no such head.
+    weigh_heads : bool, default=False
+        Whether ``fit`` first trains a network on two thirds of the rows, by which the others
+        tell what the second head weighs, or that it is left out.  Worth it where statistics tell
+        little of the labels; without it both heads weigh the same.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -256,6 +259,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         code_dropout: float = 0.0,
         window_dropout: float = 0.0,
         n_summary_members: int | str = "auto",
+        weigh_heads: bool = False,
         sequencer: TripletSequencer | None = None,
         modalities: Mapping[str, Any] | None = None,
         fusion: str = "concat",
@@ -308,6 +312,7 @@ class TimeAwareRegressor(RegressorMixin, TimeAwareEstimator):
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.n_summary_members = n_summary_members
+        self.weigh_heads = weigh_heads
         self.sequencer = sequencer
         self.modalities = modalities
         self.fusion = fusion

@@ -40,7 +40,6 @@ def quick() -> Callable[..., TimeAwareClassifier]:
             "max_epochs": 2,
             "min_steps": 4,
             "n_ensemble": 1,
-            "n_summary_members": 8,  # "auto" would train a network to weigh the heads first
             "random_state": 0,
             "device": "cpu",
         }

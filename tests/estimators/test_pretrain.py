@@ -157,13 +157,13 @@ def test_rows_that_were_left_out_decide(X, y, quick, monkeypatch):
 
     shares = [0.0, 0.3]
     monkeypatch.setattr(_ensemble, "best_share", best_share)
-    auto = {"n_summary_members": "auto"}
+    auto = {"weigh_heads": True}
     assert quick(**auto).fit(X, y).nets_[0].module_.summary_share == 0.3
     assert "summary_head" not in heads_of(quick(**auto).fit(X, y)), "a share of nothing"
     assert seen == [(2, 53, 2)] * 2, "a third of each class"
     quick(**auto).fit(X.iloc[:29], y.iloc[:29])
     quick().fit(X, y)
-    assert len(seen) == 2, "few rows, or a number of members"
+    assert len(seen) == 2, "few rows, or nobody asked"
 
 
 def test_the_share_is_that_of_the_least_loss_on_rows_that_were_left_out():
@@ -186,7 +186,7 @@ def test_the_share_is_that_of_the_least_loss_on_rows_that_were_left_out():
 
 
 def test_the_share_is_what_members_are_averaged_with(X, y, quick):
-    model = quick(n_summary_members="auto").fit(X, y)
+    model = quick(weigh_heads=True).fit(X, y)
     module, batch = model.nets_[0].module_, model.preparation_.dataset(X).batch(np.arange(20))
     share = module.summary_share
     both = model.nets_[0].of_both_heads(model.preparation_.dataset(X.iloc[:20]))
@@ -199,7 +199,7 @@ def test_weights_are_copies_of_rows_for_the_share_too(X, y, quick):
     weight = np.tile([1.0, 2.0, 0.0, 1.0], 40)
     order = np.repeat(np.arange(160), weight.astype(int))
     shares = [
-        quick(n_summary_members="auto").fit(*rows, **weights).nets_[0].module_.summary_share
+        quick(weigh_heads=True).fit(*rows, **weights).nets_[0].module_.summary_share
         for rows, weights in (
             ((X, y), {"sample_weight": weight}),
             ((X.iloc[order], y.iloc[order]), {}),
