@@ -185,6 +185,7 @@ def test_the_best_epoch_is_kept_with_early_stopping(X, y, quick, steps):
         early_stopping=True,
         patience=20,
         learning_rate=0.05,
+        n_summary_members=0,  # two heads take longer to find the noise out
         callbacks=[record],
     )
     with pytest.warns(TrainingWarning, match="epoch 6 of 20"):
