@@ -146,7 +146,7 @@ def test_networks_from_scratch_do_not_go_on_from_an_encoder(encoder, X, y):
 
 
 def test_fine_tuning_needs_something_to_tune(X, y):
-    with pytest.raises(ValueError, match="Expected pretrained to be given"):
+    with pytest.raises(ValueError, match="Expected pretrained, or pretrain=True"):
         TimeAwareClassifier(fine_tune="head").fit(X, y)
 
 
