@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of
+from tawt_sklearn.estimators._ensemble import Ensemble, history_of, scores_of, with_curves_of
 from tawt_sklearn.estimators._export import Answer, Exportable, supervised_answer
 from tawt_sklearn.estimators._input import (
     Rows,
@@ -269,9 +269,12 @@ class TimeAwareEstimator(
                 recipe=recipe,
                 validation_fraction=0.0,
                 seeds=self._seeds(done + 1, n_members),  # each pass draws other numbers
+                curves_share=0.0,  # which takes all rows at once
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)
+            if going_on:
+                nets = with_curves_of(self.nets_[0], nets)
             self.__dict__.update(self._state(ready, device, nets, going_on))
             remember_weights(self, nets, ready.data)
         return self

@@ -17,17 +17,20 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
+from tawt_sklearn.estimators._additive import SHARE, learn_curves
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
 from tawt_sklearn.estimators._staged import after_own_stage, with_own_weights
 from tawt_sklearn.estimators._summary import (
+    EVEN,
     KEYWORDS,
     LEFT_OUT,
     best_share,
     with_summary_head,
 )
 from tawt_sklearn.exceptions import DataError, TrainingWarning
+from tawt_sklearn.nn.additive import Curves
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import Target
@@ -69,6 +72,8 @@ class Ensemble:
         Whether that is all.
     staged : bool
         Whether the network of each modality learns alone first.
+    curves_share : float
+        What an additive model of the statistics weighs beside the networks; 0 for none.
     """
 
     model: dict[str, Any]
@@ -83,6 +88,7 @@ class Ensemble:
     pretrained: Pretrained | Continued | None = None
     head_only: bool = False
     staged: bool = False
+    curves_share: float = 0.0
 
     def train(
         self,
@@ -108,6 +114,7 @@ class Ensemble:
         TrainingWarning
             If training was interrupted, or ``n_jobs`` is ignored.
         """
+        curves = self._curves(data)  # first, as there is nothing yet that Ctrl-C could lose
         starts = beginnings or [None] * len(self.seeds)
         jobs = [
             (seed, self._label(k), self._own_recipe(), start)
@@ -116,7 +123,7 @@ class Ensemble:
         n_processes = joined(self.device).number
         if effective_n_jobs(self.n_jobs) > 1 and len(jobs) > 1:
             if n_processes == 1:
-                return self._side_by_side(data, held_out, jobs)
+                return self._with(curves, self._side_by_side(data, held_out, jobs))
             warnings.warn(
                 f"Expected n_jobs=1 where {n_processes} processes train together. Got n_jobs="
                 f"{self.n_jobs}, which is ignored: members are trained one after the other, each "
@@ -125,10 +132,21 @@ class Ensemble:
                 stacklevel=4,  # the caller of fit
             )
         watched = [(*job, w) for job, w in zip(jobs, watchers or [None] * len(jobs), strict=True)]
-        return list(self._one_by_one(data, held_out, watched))
+        return self._with(curves, list(self._one_by_one(data, held_out, watched)))
+
+    def _curves(self, data: RowDataset) -> Curves | None:
+        """Of the additive model, which is the same for all members."""
+        if not self.curves_share or self.model.get("summary") is None:
+            return None
+        return joined(self.device).first(
+            lambda: learn_curves(self.model, self.target, data, self.device), "the additive model"
+        )
+
+    def _with(self, curves: Curves | None, nets: list[EventNet]) -> list[EventNet]:
+        return nets if curves is None else [net.add(curves, self.curves_share) for net in nets]
 
     def with_own_share(self, data: RowDataset) -> Self:
-        """The same with what the head for statistics should weigh, or without it.
+        """The same with what the head for statistics and its curves should weigh, or without them.
 
         A network that is not kept learns from two thirds of the rows, and the others say.
 
@@ -160,12 +178,23 @@ class Ensemble:
             raise KeyboardInterrupt("Training was ended before the first member was there.")
         with isolated_torch(seed, self.device, n_threads=1):
             both = net.of_both_heads(others)
-        share = best_share(both, self.target, others.target, others.weight)
-        share = joined(self.device).told(share, "what the heads weigh")
-        if share:
-            return replace(self, model={**self.model, "summary_share": share})
-        without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
-        return replace(self, model=without)
+        judge = partial(best_share, self.target, others.target, others.weight)
+        share = joined(self.device).told(judge(both, EVEN), "what the heads weigh")
+        if not share:
+            without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
+            return replace(self, model=without, curves_share=0.0)
+        weighed = replace(self, model={**self.model, "summary_share": share})
+        curves = self._curves(data.subset(kept))
+        if curves is None:
+            return weighed
+        networks = (1 - share) * both[0] + share * both[1]
+        with isolated_torch(seed, self.device, n_threads=1):
+            net.add(curves, 1.0)
+            own = net.decision(others)
+        share = judge(np.stack([networks, own]), SHARE)
+        return replace(
+            weighed, curves_share=joined(self.device).told(share, "what the curves weigh")
+        )
 
     def _side_by_side(
         self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]
@@ -283,6 +312,14 @@ class Ensemble:
                 watcher=watcher,
             )
         return net.prepare_for_prediction()
+
+
+def with_curves_of(before: EventNet, nets: list[EventNet]) -> list[EventNet]:
+    """Nets that went on from one with an additive model, with the same one."""
+    built = before.module.keywords
+    if built.get("curves") is None:
+        return nets
+    return [net.add(built["curves"], built["curves_share"]) for net in nets]
 
 
 def scores_of(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from tawt_sklearn.estimators._additive import SHARE
 from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._ensemble import Ensemble
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
@@ -147,6 +148,7 @@ class PlansTraining:
             pretrained=ready.pretrained,
             head_only=head_only,
             staged=self.modalities is not None and self.modality_training == "staged",
+            curves_share=SHARE if self.additive_head else 0.0,
         )
 
     def _summary(self, backbone: dict[str, Any], ready: Ready, going_on: bool) -> dict[str, Any]:

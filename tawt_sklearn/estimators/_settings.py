@@ -40,6 +40,7 @@ CONSTRAINTS: dict[str, Any] = {
     "fusion": [StrOptions(MODALITY_FUSIONS)],
     "modality_dropout": [Interval(Real, 0, 1, closed="left")],
     "modality_training": [StrOptions({"joint", "staged"})],
+    "additive_head": ["boolean"],
     "weigh_heads": ["boolean"],
     "pretrain": ["boolean"],
     "pretrained": "no_validation",  # read_pretrained() says what is wrong with it
@@ -82,6 +83,7 @@ OF_LABELS = {
     "code_dropout",
     "window_dropout",
     "n_summary_members",
+    "additive_head",
     "weigh_heads",
     "modality_training",
     "pretrain",

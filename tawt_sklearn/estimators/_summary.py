@@ -107,24 +107,29 @@ def with_summary_head(
 
 
 def best_share(
-    scores: NDArray[np.float64], target: Target, encoded: NDArray, weight: NDArray
+    target: Target,
+    encoded: NDArray,
+    weight: NDArray,
+    scores: NDArray[np.float64],
+    usual: float,
 ) -> float:
-    """What the head should weigh, by rows that neither head was trained on.
+    """What the second of two models should weigh, by rows that neither was trained on.
 
     Parameters
     ----------
-    scores : (2, n, K) array
-        Of the patches, and of the statistics.
     encoded : (n,) or (n, K) array
         Labels.
     weight : (n,) array
+    scores : (2, n, K) array
+    usual : float
+        What it weighs unless these rows say otherwise.
     """
-    patches, summary = torch.from_numpy(scores)
+    first, second = torch.from_numpy(scores)
     truth, own = torch.from_numpy(encoded), torch.from_numpy(weight).double()
     prior = torch.from_numpy(target.prior)
 
     def loss(share: float, sharpness: float) -> float:
-        both = torch.lerp(patches, summary, share)
+        both = torch.lerp(first, second, share)
         total = own @ target.loss(torch.lerp(prior, both, sharpness), truth).double()
         return float(total)
 
@@ -132,7 +137,7 @@ def best_share(
     if isinstance(target, NumericTarget):  # normal errors, of a variance that is not known
         n = float(own.sum())
         least = n / 2 * np.log(np.maximum(least / n, 1e-12))
-    return round(float(SHARES[np.argmin(least + DOUBT * (SHARES - EVEN) ** 2)]), 2)
+    return round(float(SHARES[np.argmin(least + DOUBT * (SHARES - usual) ** 2)]), 2)
 
 
 def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> SummaryScale:

@@ -98,10 +98,16 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         in between; what they say and what the patches say is averaged.  ``"auto"``: 8, but 0
         beside modalities or with more than 16,384 columns.  Labels at each step and
         ``fine_tune="head"`` have no such head.
+    additive_head : bool, default=True
+        Whether a third head stands beside these two: an additive model of the statistics that the
+        second one sees, a piecewise linear curve for each column (an elastic net, solved at once,
+        whose strength three folds of the training rows choose).  It weighs a third, and is left
+        out where the folds find nothing that it could tell, where there is no second head, and
+        in ``partial_fit``, which goes on with that of ``fit``, if any.
     weigh_heads : bool, default=False
         Whether ``fit`` first trains a network on two thirds of the rows, by which the others
-        tell what the second head weighs, or that it is left out.  Worth it where statistics tell
-        little of the labels; without it both heads weigh the same.
+        tell what the second and third head weigh, or that they are left out.  Worth it where
+        statistics tell little of the labels; without it all heads weigh the same.
     sequencer : TripletSequencer, default=None
         How raw histories are tokenised; None is ``TripletSequencer()``.  Not used when the
         histories come tokenised, as they do after a ``TripletSequencer`` in a ``Pipeline``.
@@ -286,6 +292,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         code_dropout: float | str = "auto",
         window_dropout: float | str = "auto",
         n_summary_members: int | str = "auto",
+        additive_head: bool = True,
         weigh_heads: bool = False,
         sequencer: TripletSequencer | None = None,
         modalities: Mapping[str, Any] | None = None,
@@ -340,6 +347,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
         self.code_dropout = code_dropout
         self.window_dropout = window_dropout
         self.n_summary_members = n_summary_members
+        self.additive_head = additive_head
         self.weigh_heads = weigh_heads
         self.sequencer = sequencer
         self.modalities = modalities

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tawt_sklearn.nn.additive import AdditiveModel, Curves
 from tawt_sklearn.nn.backbone import DualPatchBackbone, Encoded
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.beside import Beside, item_tokens
@@ -60,7 +61,11 @@ class DualPatchPredictor(nn.Module):
     summary_dropout : float
         Of its hidden units.
     summary_share : float
-        What it weighs in what is said, from 0 to 1; the rest is that of the patches.
+        What it weighs beside the patches, from 0 to 1; the rest is theirs.
+    curves : Curves, optional
+        Of the columns of the summary: an additive model that has a say, too.
+    curves_share : float
+        What it weighs beside both heads, from 0 to 1.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class DualPatchPredictor(nn.Module):
         n_summary_members: int = 8,
         summary_dropout: float = 0.3,
         summary_share: float = 0.5,
+        curves: Curves | None = None,
+        curves_share: float = 1 / 3,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -90,7 +97,7 @@ class DualPatchPredictor(nn.Module):
         )
         self.backbone = DualPatchBackbone(**backbone)
         shape = (n_codes, self.backbone.places.n_usual, d_model, backbone.get("patching", "dual"))
-        start = torch.tensor(prior, dtype=torch.float32)
+        start, self.n_outputs = torch.tensor(prior, dtype=torch.float32), len(prior)
         self.readout: Readout | Pooling
         self.head: PredictionHead | LinearHead
         self.steps: StepReadout | None = None
@@ -116,7 +123,7 @@ class DualPatchPredictor(nn.Module):
         if isinstance(channels, ChannelPatches) and not per_step and pooling is None:
             d_levels = channels.n_numeric * channels.n_levels
             if 0 < d_levels <= WIDEST:
-                self.short_way = ShortWay(d_levels, len(prior))
+                self.short_way = ShortWay(d_levels, self.n_outputs)
         self.summary_share = summary_share
         self.summary: Summary | None = None
         self.summary_head: SummaryHead | None = None
@@ -125,6 +132,24 @@ class DualPatchPredictor(nn.Module):
             self.summary_head = SummaryHead(
                 self.summary.d_out, start, n_summary_members, summary_dropout, code_dropout
             )
+        self.additive: AdditiveModel | None = None
+        self.curves_share = curves_share
+        if curves is not None:
+            self.add(curves, curves_share)
+
+    def add(self, curves: Curves, share: float) -> None:
+        """Let an additive model of the summary have its share in what is said.
+
+        Raises
+        ------
+        ValueError
+            There is no summary, or the curves are of another one.
+        """
+        if self.summary is None:
+            raise ValueError("Expected a summary whose columns have curves. Got none.")
+        own = AdditiveModel(curves, self.summary.d_out, self.n_outputs)
+        self.additive = own.to(self.summary.center)
+        self.curves_share = share
 
     def look(self, batch: EventBatch | PanelBatch) -> tuple[Encoded, Tensor]:
         """Patches of the events, and what the head sees of each row (B, d_row)."""
@@ -148,10 +173,15 @@ class DualPatchPredictor(nn.Module):
         scores = self.of_patches(self.hide(batch) if self.training else batch)
         if self.summary is None:
             return scores
-        members = self.of_summary(batch)
+        assert self.summary_head is not None
+        summary = self.summary(batch)
+        members = self.summary_head(summary)
         if self.training:
             return torch.cat([members, scores.unsqueeze(0)]).transpose(0, 1)
-        return torch.lerp(scores, members.mean(0), self.summary_share)
+        scores = torch.lerp(scores, members.mean(0), self.summary_share)
+        if self.additive is None:
+            return scores
+        return torch.lerp(scores, self.additive(summary), self.curves_share)
 
     def of_summary(self, batch: EventBatch | PanelBatch) -> Tensor:
         """Scores of the members that see statistics side by side (M, B, n_outputs)."""

@@ -27,6 +27,7 @@ TABLE = {
     "CrossModal": "tawt_sklearn.objectives.cross_modal:CrossModal",
     "DensityRatio": "tawt_sklearn.synthesis.resampling:DensityRatio",
     "DropCodes": "tawt_sklearn.objectives.augmentations:DropCodes",
+    "Curves": "tawt_sklearn.nn.additive:Curves",
     "DropEvents": "tawt_sklearn.objectives.augmentations:DropEvents",
     "EventNet": "tawt_sklearn.training.net:EventNet",
     "EventSummarizer": "tawt_sklearn.tokens.summarizer:EventSummarizer",

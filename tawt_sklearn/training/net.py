@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tawt_sklearn.exceptions import DataError, SaveFileError
+from tawt_sklearn.nn.additive import Curves
 from tawt_sklearn.nn.batch import EventBatch
 from tawt_sklearn.nn.model import DualPatchPredictor
 from tawt_sklearn.nn.panel_patching import TemporalStrides
@@ -81,6 +82,7 @@ class EventNet(NeuralNet):
         That train this net together, during the run.
     """
 
+    module: Any
     interrupted_ = False
     cut_short_ = False
 
@@ -319,6 +321,13 @@ class EventNet(NeuralNet):
             self.module_.double()
         return self
 
+    def add(self, curves: Curves, share: float) -> EventNet:
+        """Let an additive model of the summary have its share in what is said."""
+        own = {**self.module.keywords, "curves": curves, "curves_share": share}
+        self.module = partial(self.module.func, **own)
+        self.module_.add(curves, share)
+        return self
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if hasattr(self, "module_"):
@@ -503,9 +512,10 @@ def check_architecture(model: dict[str, Any]) -> None:
     names = [f"{kind}_dropout" for kind in kinds]
     rates = {name: model[name] for name in names if name in model}
     rates["dropout"] = backbone["dropout"]
-    share = model.get("summary_share", 0.5)
-    if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
-        raise SaveFileError(f"Expected summary_share from 0 to 1. Got {str(share)[:40]!r}.")
+    for name in ("summary_share", "curves_share"):
+        share = model.get(name, 0.5)
+        if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
+            raise SaveFileError(f"Expected {name} from 0 to 1. Got {str(share)[:40]!r}.")
     for name, rate in rates.items():
         if not isinstance(rate, int | float | np.number) or not 0 <= rate < 1:
             raise SaveFileError(f"Expected {name} from 0 to below 1. Got {str(rate)[:40]!r}.")

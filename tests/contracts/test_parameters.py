@@ -87,6 +87,7 @@ SUPERVISED: dict[str, tuple[Any, Any]] = {
     "modality_training": (None, "later"),
     "pretrain": ("yes", NONE),
     "n_summary_members": (1.5, -1),
+    "additive_head": ("yes", NONE),
     "weigh_heads": ("yes", NONE),
 }
 

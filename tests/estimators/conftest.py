@@ -40,6 +40,7 @@ def quick() -> Callable[..., TimeAwareClassifier]:
             "max_epochs": 2,
             "min_steps": 4,
             "n_ensemble": 1,
+            "additive_head": False,  # see test_additive.py
             "random_state": 0,
             "device": "cpu",
         }

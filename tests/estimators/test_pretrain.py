@@ -149,7 +149,7 @@ def test_what_has_the_head_and_what_has_not(X, y, quick):
 def test_rows_that_were_left_out_decide(X, y, quick, monkeypatch):
     seen: list[tuple[int, ...]] = []
 
-    def best_share(scores, target, encoded, weight):
+    def best_share(target, encoded, weight, scores, usual):
         seen.append(scores.shape)
         assert np.isfinite(scores).all() and len(encoded) == len(weight) == scores.shape[1]
         return shares.pop()
@@ -172,16 +172,17 @@ def test_the_share_is_that_of_the_least_loss_on_rows_that_were_left_out():
     noise = rng.normal(size=(2, 2000, 1))
     for own, expected in (((1.0, 1.0), 0.5), ((1.0, 0.5), 0.8), ((0.5, 1.0), 0.2)):
         scores = truth + noise * np.array(own)[:, None, None]
-        share = best_share(scores, target, truth, np.ones(2000, np.float32))
+        share = best_share(target, truth, np.ones(2000, np.float32), scores, 0.5)
         assert share == pytest.approx(expected, abs=0.051)
     few = slice(0, 4)  # which decide nothing
     alike = truth[few] + 0.1 * noise[:, few]
-    assert best_share(alike, target, truth[few], np.ones(4, np.float32)) == pytest.approx(
-        0.5, abs=0.11
-    )
+    for usual in (0.35, 0.5):
+        share = best_share(target, truth[few], np.ones(4, np.float32), alike, usual)
+        assert share == pytest.approx(usual, abs=0.11)
     known = np.stack([np.zeros((2000, 1)), truth.astype(float)])
-    assert best_share(known, target, truth, np.ones(2000, np.float32)) == 1.0
-    assert best_share(known[::-1].copy(), target, truth, np.ones(2000, np.float32)) == 0.0
+    weight = np.ones(2000, np.float32)
+    assert best_share(target, truth, weight, known, 0.5) == 1.0
+    assert best_share(target, truth, weight, known[::-1].copy(), 0.5) == 0.0
 
 
 def test_the_share_is_what_members_are_averaged_with(X, y, quick):
