@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,11 @@ standard error of the loss's gradient, and of the loss's curvature by the root o
 
 STRENGTHS = (4.0, 1.0, 0.25, 0.0625)
 """Times the usual, from strong to weak."""
+
+DOUBT = 2.0
+"""How much more likely the labels of left-out rows have to be (in logarithms) for a strength of
+four times the usual or a quarter to be taken, and four times that for the next: a few rows
+decide nothing."""
 
 
 def learn_curves(
@@ -204,7 +210,7 @@ def best_strength(
     left = [part.pieces() for part in out]
     least, best = sum(part.loss(rows.prior.expand(len(part), -1)) for part in out), None
     for strength in STRENGTHS:
-        lost = 0.0
+        lost = DOUBT * math.log(strength, 4) ** 2
         for task, part, x in zip(tasks, out, left, strict=True):
             solution = task.solved(strength)
             lost += part.loss((x - task.design.mean) @ solution.w + solution.b)
