@@ -20,6 +20,12 @@ def quick(quick):
     return lambda **parameters: quick(**{"additive_head": True} | parameters)
 
 
+@pytest.fixture
+def y(X) -> pd.Series:
+    """Labels that one column tells."""
+    return (X["age"] > X["age"].median()).astype(int)
+
+
 def curves_of(model):
     return model.nets_[0].module.keywords.get("curves")
 
