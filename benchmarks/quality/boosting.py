@@ -14,9 +14,10 @@ Targets: ``death`` in hospital; ``length_of_stay``, in days, of those who were d
 ``saps_i``, a score of severity.  Stays whose number is not known are left out of both parts.
 
 Methods: ``lightgbm``, ``hist`` and ``logistic`` (of numbers: ridge regression) on
-``EventSummarizer``, with the settings of physionet2012.py; ``default``, the ``TimeAwareClassifier``
-or ``TimeAwareRegressor`` as it is; a ``--variant``, the same with other parameters.  A ``--vote``
-is the mean of what methods say whose predictions were kept, which is what scikit-learn's
+``EventSummarizer``, with the settings of physionet2012.py; ``embedded``, LightGBM on summaries and
+the embeddings of a ``TimeAwareEncoder``, which is pretrained on the training part; ``default``, the
+``TimeAwareClassifier`` or ``TimeAwareRegressor`` as it is; a ``--variant``, the same with other
+parameters.  A ``--vote`` is the mean of what methods say whose predictions were kept, which is what scikit-learn's
 ``VotingClassifier(voting="soft")`` or ``VotingRegressor`` of them says.
 
 What to know when reading the result:
@@ -61,9 +62,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor
+from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TimeAwareRegressor
 from tawt_sklearn.datasets import fetch_physionet2012
 
 FOLDS = Path(__file__).parent / "folds" / "physionet2012.csv"
@@ -106,6 +107,9 @@ def task(target: str, n_jobs: int) -> Task:
     stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
     known = models(n_jobs)
     methods = {name: known[title] for name, title in NAMES.items()}
+    *summaries, (_, trees) = methods["lightgbm"].steps
+    columns = make_union(Pipeline(summaries), TimeAwareEncoder(random_state=0))
+    methods["embedded"] = make_pipeline(columns, clone(trees))
     if target == "death":
         return Task(stays.data, stays.target, methods, CLASSES)
     y = stays.outcomes[target].astype(float)
@@ -283,7 +287,8 @@ def setting(text: str) -> tuple[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
+    every = [*NAMES, "embedded"]
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
     parser.add_argument("--variant", nargs="+", action="append", default=[], metavar="NAME SETTING")
     parser.add_argument("--vote", nargs="+", action="append", default=[], metavar="NAME METHOD")
     parser.add_argument("--target", choices=["death", "length_of_stay", "saps_i"], default="death")
