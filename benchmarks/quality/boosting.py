@@ -17,8 +17,8 @@ Methods: ``lightgbm``, ``hist`` and ``logistic`` (of numbers: ridge regression) 
 ``EventSummarizer``, with the settings of physionet2012.py; ``embedded``, LightGBM on summaries and
 the embeddings of a ``TimeAwareEncoder``, which is pretrained on the training part; ``default``, the
 ``TimeAwareClassifier`` or ``TimeAwareRegressor`` as it is; a ``--variant``, the same with other
-parameters.  A ``--vote`` is the mean of what methods say whose predictions were kept, which is what scikit-learn's
-``VotingClassifier(voting="soft")`` or ``VotingRegressor`` of them says.
+parameters.  A ``--vote`` is the mean of what methods say whose predictions were kept, which is what
+scikit-learn's ``VotingClassifier(voting="soft")`` or ``VotingRegressor`` of them says.
 
 What to know when reading the result:
 
