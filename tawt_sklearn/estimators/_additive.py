@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tawt_sklearn.estimators._calibration import N_FOLDS, folds
-from tawt_sklearn.estimators._summary import in_parts
+from tawt_sklearn.estimators._summary import in_parts, minus_log_likelihood
 from tawt_sklearn.nn.additive import Curves, pieces, starts_and_slopes
 from tawt_sklearn.nn.summary import FARTHEST, SummaryScale, summary_columns
 from tawt_sklearn.objectives.supervised import Target
@@ -26,7 +26,7 @@ from tawt_sklearn.training.elastic_net import (
 )
 from tawt_sklearn.training.seeding import isolated_torch
 
-SHARE = 1 / 3
+CURVES_SHARE = 1 / 3
 """What the curves weigh beside the two heads of the network."""
 
 MOST_PIECES = 16
@@ -34,14 +34,21 @@ MOST_PIECES = 16
 MOST_COLUMNS = 2**15
 """Pieces of all columns together; with more columns each has fewer."""
 
-MOST_NUMBERS = 2**30
-"""Pieces of all columns and rows together; of more rows as many are drawn."""
+MOST_NUMBERS = 2**28
+"""Pieces of all columns and rows together (1 GB); of more rows as many are drawn: 13,000 with 1,250
+columns, which is enough for curves."""
+
+LEAST_PIECES = 4
+"""That a column is thought to have where it has fewer, so that columns take no more room."""
 
 MOST_JUDGES = 4096
 """Rows that the strength of the penalty is chosen with."""
 
-FEWEST_ROWS = 30
-"""With fewer the strength is the usual one."""
+FEWEST_JUDGES = 30
+"""With fewer rows the strength is the usual one."""
+
+AT_ONCE = 256
+"""Rows whose numbers are cut into pieces at once."""
 
 SHORTEST = 1e-4
 """Standard deviations of a column between two knots, at least."""
@@ -53,19 +60,17 @@ standard error of the loss's gradient, and of the loss's curvature by the root o
 STRENGTHS = (4.0, 1.0, 0.25, 0.0625)
 """Times the usual, from strong to weak."""
 
-DOUBT = 2.0
+STRENGTH_DOUBT = 2.0
 """How much more likely the labels of left-out rows have to be (in logarithms) for a strength of
 four times the usual or a quarter to be taken, and four times that for the next: a few rows
 decide nothing."""
 
 
-def learn_curves(
-    model: dict[str, Any], target: Target, data: RowDataset, device: torch.device
-) -> Curves | None:
+def learn_curves(model: dict[str, Any], target: Target, data: RowDataset) -> Curves | None:
     """Curves of the columns that the second head of a network sees; None where they say nothing.
 
     Elastic nets on piecewise linear functions of the columns; three folds of the rows choose the
-    strength of the penalty.
+    strength of the penalty.  On the CPU, whatever the networks are trained on.
 
     Parameters
     ----------
@@ -77,30 +82,30 @@ def learn_curves(
     if not n_pieces:
         return None
     random = np.random.RandomState(0)
-    most = MOST_NUMBERS // (n_pieces * columns.d_out)
+    most = MOST_NUMBERS // (max(n_pieces, LEAST_PIECES) * columns.d_out)
     if len(data) > most:
         data = data.subset(np.sort(random.permutation(len(data))[:most]))
-    with isolated_torch(0, device, n_threads=1), torch.no_grad():
+    with isolated_torch(0, torch.device("cpu"), n_threads=1), torch.no_grad():
         summary = standardised(model["summary"], data, model["backbone"])
         weight = data.weight.astype(np.float64)
         knots = place_knots(summary, weight, n_pieces)
         everything = _Rows(
-            torch.from_numpy(summary).to(device),
-            torch.from_numpy(data.target).to(device),
-            torch.from_numpy(weight).to(device, torch.float32),
-            starts_and_slopes(torch.from_numpy(knots).to(device)),
+            torch.from_numpy(summary),
+            torch.from_numpy(data.target),
+            torch.from_numpy(weight),
+            starts_and_slopes(torch.from_numpy(knots)),
             target,
         )
         strength = best_strength(everything, target.strata(data.target), random)
         if strength is None:
             return None
-        task = _Task(everything)
-        solution = task.solved(strength)
-        bias = solution.b - task.design.mean @ solution.w
+        path = _Path(everything)
+        solution = path.solved(strength)
+        bias = solution.b - path.design.mean @ solution.w
         rise = solution.w.new_zeros(len(everything.is_piece), len(bias))
         rise[everything.is_piece] = solution.w
         rise = rise.view(*knots[:, 1:].shape, -1)
-        return Curves(knots, rise.cpu().numpy(), bias.cpu().numpy()) if rise.any() else None
+        return Curves(knots, rise.numpy(), bias.numpy()) if rise.any() else None
 
 
 def standardised(
@@ -148,7 +153,7 @@ class _Rows:
     target: Target
 
     def __getitem__(self, rows: NDArray[np.int64]) -> _Rows:
-        at = torch.from_numpy(rows).to(self.x.device)
+        at = torch.from_numpy(rows)
         return _Rows(self.x[at], self.encoded[at], self.weight[at], self.where, self.target)
 
     def __len__(self) -> int:
@@ -162,28 +167,32 @@ class _Rows:
     @property
     def prior(self) -> Tensor:
         """(K,) scores of a row of which nothing is known."""
-        return torch.as_tensor(self.target.prior, dtype=torch.float32, device=self.x.device)
+        return torch.as_tensor(self.target.prior, dtype=torch.float32)
 
-    def pieces(self, some: slice = slice(None)) -> Tensor:
-        """(m, n_pieces) of some rows."""
-        return pieces(self.x[some], *self.where).flatten(1)[:, self.is_piece]
+    def pieces(self) -> Tensor:
+        """(n, d) how much of each piece lies left of the rows' numbers."""
+        told = self.x.new_empty(len(self), int(self.is_piece.sum()))
+        for first in range(0, len(self), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            told[some] = pieces(self.x[some], *self.where).flatten(1)[:, self.is_piece]
+        return told
 
     def loss(self, scores: Tensor) -> float:
         """Weighted sum over the rows."""
         return loss_and_gradient(self.target, scores, self.encoded, self.weight)[0]
 
 
-class _Task:
-    """An elastic net on some rows, whose penalty goes from strong to weak."""
+class _Path:
+    """Elastic nets on some rows, whose penalty goes from strong to weak."""
 
     def __init__(self, rows: _Rows) -> None:
         self.rows = rows
-        weight = rows.weight / rows.weight.sum()
-        self.design = Design(rows.pieces, weight, int(rows.is_piece.sum()))
+        weight = (rows.weight / rows.weight.sum()).float()
+        self.design = Design(rows.pieces(), weight)
         noise, curvature = noise_and_curvature(rows.target, rows.encoded, weight, rows.prior)
         root = len(rows) ** 0.5
         self.l1, self.l2 = USUAL_L1 * noise.sqrt() / root, USUAL_L2 * curvature / root
-        nothing = rows.x.new_zeros(self.design.n_columns, len(rows.prior))
+        nothing = rows.x.new_zeros(len(self.design.mean), len(rows.prior))
         self.solution = Solution(nothing, rows.prior)
 
     def solved(self, strength: float) -> Solution:
@@ -202,18 +211,27 @@ def best_strength(
     Weaker penalties are tried for as long as they are better.
     """
     judged = np.sort(random.permutation(len(rows))[:MOST_JUDGES])
-    if len(judged) < FEWEST_ROWS or np.bincount(strata[judged]).max() < N_FOLDS:
+    if len(judged) < FEWEST_JUDGES or np.bincount(strata[judged]).max() < N_FOLDS:
         return STRENGTHS[1]
     fold = folds(strata[judged], random)
-    tasks = [_Task(rows[judged[fold != k]]) for k in range(N_FOLDS)]
+    inside = [rows[judged[fold != k]] for k in range(N_FOLDS)]
     out = [rows[judged[fold == k]] for k in range(N_FOLDS)]
-    left = [part.pieces() for part in out]
-    least, best = sum(part.loss(rows.prior.expand(len(part), -1)) for part in out), None
+    if not all(float(part.weight.sum()) > 0 for part in inside):  # one row outweighs all others
+        return STRENGTHS[1]
+    paths, left = [_Path(part) for part in inside], [part.pieces() for part in out]
+    n = float(sum(part.weight.sum() for part in out))
+
+    def unlikely(scores: list[Tensor]) -> float:
+        lost = sum(part.loss(told) for part, told in zip(out, scores, strict=True))
+        return minus_log_likelihood(rows.target, lost, n)
+
+    least, best = unlikely([rows.prior.expand(len(part), -1) for part in out]), None
     for strength in STRENGTHS:
-        lost = DOUBT * math.log(strength, 4) ** 2
-        for task, part, x in zip(tasks, out, left, strict=True):
-            solution = task.solved(strength)
-            lost += part.loss((x - task.design.mean) @ solution.w + solution.b)
+        scores = []
+        for path, x in zip(paths, left, strict=True):
+            solution = path.solved(strength)
+            scores.append((x - path.design.mean) @ solution.w + solution.b)
+        lost = unlikely(scores) + STRENGTH_DOUBT * math.log(strength, 4) ** 2
         if lost >= least and best is not None:
             break
         if lost < least:

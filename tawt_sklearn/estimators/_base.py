@@ -269,7 +269,6 @@ class TimeAwareEstimator(
                 recipe=recipe,
                 validation_fraction=0.0,
                 seeds=self._seeds(done + 1, n_members),  # each pass draws other numbers
-                curves_share=0.0,  # which takes all rows at once
             )
             beginnings = self._beginnings(plan, optimizer=True) if going_on else None
             nets = plan.train(ready.data, beginnings=beginnings)

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from tawt_sklearn.estimators._additive import SHARE, learn_curves
+from tawt_sklearn.estimators._additive import CURVES_SHARE, learn_curves
 from tawt_sklearn.estimators._interruption import warn_interrupted
 from tawt_sklearn.estimators._modalities import named_by_content
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
@@ -72,8 +72,6 @@ class Ensemble:
         Whether that is all.
     staged : bool
         Whether the network of each modality learns alone first.
-    curves_share : float
-        What an additive model of the statistics weighs beside the networks; 0 for none.
     """
 
     model: dict[str, Any]
@@ -88,7 +86,6 @@ class Ensemble:
     pretrained: Pretrained | Continued | None = None
     head_only: bool = False
     staged: bool = False
-    curves_share: float = 0.0
 
     def train(
         self,
@@ -135,20 +132,24 @@ class Ensemble:
         return self._with(curves, list(self._one_by_one(data, held_out, watched)))
 
     def _curves(self, data: RowDataset) -> Curves | None:
-        """Of the additive model, which is the same for all members."""
-        if not self.curves_share or self.model.get("summary") is None:
+        """Of the additive model, which is the same for all members; it takes all rows at once."""
+        asked = self.model.get("curves_share") and self.model.get("summary") is not None
+        if not asked or self.recipe.incremental:
             return None
         return joined(self.device).first(
-            lambda: learn_curves(self.model, self.target, data, self.device), "the additive model"
+            lambda: learn_curves(self.model, self.target, data), "the additive model"
         )
 
     def _with(self, curves: Curves | None, nets: list[EventNet]) -> list[EventNet]:
-        return nets if curves is None else [net.add(curves, self.curves_share) for net in nets]
+        if curves is None:
+            return nets
+        return [net.add_curves(curves, self.model["curves_share"]) for net in nets]
 
     def with_own_share(self, data: RowDataset) -> Self:
         """The same with what the head for statistics and its curves should weigh, or without them.
 
-        A network that is not kept learns from two thirds of the rows, and the others say.
+        A network that is not kept learns from two thirds of the rows, and the others say.  Where
+        they give curves a share but none to the second head, that stays for its columns.
 
         Raises
         ------
@@ -180,21 +181,20 @@ class Ensemble:
             both = net.of_both_heads(others)
         judge = partial(best_share, self.target, others.target, others.weight)
         share = joined(self.device).told(judge(both, EVEN), "what the heads weigh")
-        if not share:
-            without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
-            return replace(self, model=without, curves_share=0.0)
         weighed = replace(self, model={**self.model, "summary_share": share})
-        curves = self._curves(data.subset(kept))
-        if curves is None:
+        if self.model["curves_share"] is not None:
+            curves, by_curves = self._curves(data.subset(kept)), 0.0
+            if curves is not None:
+                with isolated_torch(seed, self.device, n_threads=1):
+                    own = net.add_curves(curves, 1.0).decision(others)
+                by_networks = (1 - share) * both[0] + share * both[1]
+                by_curves = judge(np.stack([by_networks, own]), CURVES_SHARE)
+            by_curves = joined(self.device).told(by_curves, "what the curves weigh")
+            weighed.model["curves_share"] = by_curves
+        if share or weighed.model["curves_share"]:
             return weighed
-        networks = (1 - share) * both[0] + share * both[1]
-        with isolated_torch(seed, self.device, n_threads=1):
-            net.add(curves, 1.0)
-            own = net.decision(others)
-        share = judge(np.stack([networks, own]), SHARE)
-        return replace(
-            weighed, curves_share=joined(self.device).told(share, "what the curves weigh")
-        )
+        without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
+        return replace(self, model=without)
 
     def _side_by_side(
         self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]
@@ -319,7 +319,7 @@ def with_curves_of(before: EventNet, nets: list[EventNet]) -> list[EventNet]:
     built = before.module.keywords
     if built.get("curves") is None:
         return nets
-    return [net.add(built["curves"], built["curves_share"]) for net in nets]
+    return [net.add_curves(built["curves"], built["curves_share"]) for net in nets]
 
 
 def scores_of(

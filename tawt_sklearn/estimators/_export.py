@@ -11,6 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -224,9 +225,14 @@ def refuse_beside(preparation: Preparation | PanelPreparation) -> None:
 
 def rebuilt(net: EventNet) -> nn.Module:
     """The network of a net once more, in single precision on the CPU; nothing is shared."""
+    make, curves = net.module, net.module.keywords.get("curves")
+    if curves is not None:  # which are no weights
+        make = partial(make, curves=None)
     with torch.device("meta"):
-        module = net.module()
+        module = make()
     module.load_state_dict(net.weights(), assign=True)
+    if curves is not None:
+        module.add_curves(curves, module.curves_share)
     return module.eval()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from tawt_sklearn.estimators._additive import SHARE
+from tawt_sklearn.estimators._additive import CURVES_SHARE
 from tawt_sklearn.estimators._architecture import architecture, beside
 from tawt_sklearn.estimators._ensemble import Ensemble
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
@@ -148,16 +148,22 @@ class PlansTraining:
             pretrained=ready.pretrained,
             head_only=head_only,
             staged=self.modalities is not None and self.modality_training == "staged",
-            curves_share=SHARE if self.additive_head else 0.0,
         )
 
     def _summary(self, backbone: dict[str, Any], ready: Ready, going_on: bool) -> dict[str, Any]:
         """Keywords of the head that sees statistics side by side; none where there is none."""
+        share = CURVES_SHARE if self.additive_head else None
         if going_on:
-            return summary_of(self.nets_[0])
+            before = summary_of(self.nets_[0])
+            known = before.get("curves_share")  # which left-out rows may have chosen
+            if share is None or known is None:
+                known = share
+            return before and {**before, "curves_share": known}
         if isinstance(ready.target, StepTarget):
             return {}
-        return learn_summary(self.n_summary_members, self._head_dropout, backbone, ready.data)
+        return learn_summary(
+            self.n_summary_members, self._head_dropout, share, backbone, ready.data
+        )
 
     @property
     def _head_dropout(self) -> float:

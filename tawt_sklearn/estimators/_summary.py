@@ -17,7 +17,7 @@ from tawt_sklearn.nn.summary import (
     SummaryScale,
     summary_columns,
 )
-from tawt_sklearn.objectives.supervised import NumericTarget, Target
+from tawt_sklearn.objectives.supervised import MultilabelTarget, NumericTarget, Target
 from tawt_sklearn.training.chunks import chunks
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.net import EventNet
@@ -29,14 +29,15 @@ USUAL_MEMBERS = 8
 EVEN = 0.5
 """What the head weighs beside that of the patches, unless rows that were left out say otherwise."""
 
-SHARES = np.linspace(0.0, 1.0, 21)
+SHARES = np.linspace(0.0, 1.0, 21).round(2)
 
 SHARPNESS = np.linspace(0.5, 1.0, 6)
 """Factors on how far scores are from the prior: a head that is too sure is not a worse one."""
 
 DOUBT = 40.0
-"""For a share of 0 or 1 to be taken in place of a half, the left-out rows have to be a quarter of
-this more likely (in logarithms): a few rows decide nothing."""
+"""How much more likely the labels of left-out rows have to be (in logarithms) for a share to be
+taken that differs from the usual one by 1, and a quarter of that by a half: a few rows decide
+nothing."""
 
 LEFT_OUT = 1 / 3
 """Share of the training rows by which a network that has not seen them chooses."""
@@ -52,7 +53,13 @@ MOST_COLUMNS = 2**14
 CONSTANT = 1e-6
 """A standard deviation below this share of the mean is a matter of rounding."""
 
-KEYWORDS = ("summary", "n_summary_members", "summary_dropout", "summary_share")
+KEYWORDS = (
+    "summary",
+    "n_summary_members",
+    "summary_dropout",
+    "summary_share",
+    "curves_share",
+)
 
 
 def summary_of(net: EventNet) -> dict[str, Any]:
@@ -64,6 +71,7 @@ def summary_of(net: EventNet) -> dict[str, Any]:
 def learn_summary(
     n_members: int | str,
     dropout: float,
+    curves_share: float | None,
     backbone: dict[str, Any],
     data: RowDataset,
 ) -> dict[str, Any]:
@@ -75,6 +83,8 @@ def learn_summary(
         The parameter ``n_summary_members``.
     dropout : float
         Of its hidden units.
+    curves_share : float, optional
+        What an additive model of the same columns weighs; None where nobody asks for one.
     backbone : dict
         Keywords of the backbone that reads the same rows.
     """
@@ -88,7 +98,7 @@ def learn_summary(
     scale = learn_scale(columns, data)
     if not scale.weight.any():
         return {}
-    return dict(zip(KEYWORDS, (scale, int(n_members), dropout, EVEN), strict=True))
+    return dict(zip(KEYWORDS, (scale, int(n_members), dropout, EVEN, curves_share), strict=True))
 
 
 def with_summary_head(
@@ -133,11 +143,17 @@ def best_share(
         total = own @ target.loss(torch.lerp(prior, both, sharpness), truth).double()
         return float(total)
 
-    least = np.array([min(loss(w, t) for t in SHARPNESS.tolist()) for w in SHARES.tolist()])
-    if isinstance(target, NumericTarget):  # normal errors, of a variance that is not known
-        n = float(own.sum())
-        least = n / 2 * np.log(np.maximum(least / n, 1e-12))
-    return round(float(SHARES[np.argmin(least + DOUBT * (SHARES - usual) ** 2)]), 2)
+    n, shares = float(own.sum()), np.union1d(SHARES, usual)
+    least = np.array([min(loss(w, t) for t in SHARPNESS.tolist()) for w in shares.tolist()])
+    least = np.array([minus_log_likelihood(target, total, n) for total in least])
+    return float(shares[np.argmin(least + DOUBT * (shares - usual) ** 2)])
+
+
+def minus_log_likelihood(target: Target, total: float, n: float) -> float:
+    """Of ``n`` rows with a total loss, but for a constant; of normal errors of unknown variance."""
+    if isinstance(target, NumericTarget):
+        return n * len(target.prior) / 2 * float(np.log(max(total / n, 1e-12)))
+    return total * (len(target.prior) if isinstance(target, MultilabelTarget) else 1)
 
 
 def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> SummaryScale:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curves:
     """Piecewise linear curves, one for each column and output.
 
@@ -80,6 +80,8 @@ class AdditiveModel(nn.Module):
     def __init__(self, curves: Curves, d_in: int, n_outputs: int) -> None:
         super().__init__()
         knots, rise, bias = curves.knots, curves.rise, curves.bias
+        if odd := [a.dtype for a in (knots, rise, bias) if a.dtype != np.float32]:
+            raise ValueError(f"Expected curves in single precision. Got {odd[0]}.")
         n_pieces = knots.shape[-1] - 1
         expected = ((d_in, n_pieces + 1), (d_in, n_pieces, n_outputs), (n_outputs,))
         if n_pieces < 1 or (knots.shape, rise.shape, bias.shape) != expected:

@@ -64,8 +64,8 @@ class DualPatchPredictor(nn.Module):
         What it weighs beside the patches, from 0 to 1; the rest is theirs.
     curves : Curves, optional
         Of the columns of the summary: an additive model that has a say, too.
-    curves_share : float
-        What it weighs beside both heads, from 0 to 1.
+    curves_share : float, optional
+        What it weighs beside both heads, from 0 to 1; None where nobody has asked for it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DualPatchPredictor(nn.Module):
         summary_dropout: float = 0.3,
         summary_share: float = 0.5,
         curves: Curves | None = None,
-        curves_share: float = 1 / 3,
+        curves_share: float | None = None,
     ) -> None:
         super().__init__()
         n_codes, d_model = backbone["n_codes"], backbone["d_model"]
@@ -133,11 +133,11 @@ class DualPatchPredictor(nn.Module):
                 self.summary.d_out, start, n_summary_members, summary_dropout, code_dropout
             )
         self.additive: AdditiveModel | None = None
-        self.curves_share = curves_share
+        self.curves_share = curves_share or 0.0
         if curves is not None:
-            self.add(curves, curves_share)
+            self.add_curves(curves, self.curves_share)
 
-    def add(self, curves: Curves, share: float) -> None:
+    def add_curves(self, curves: Curves, share: float) -> None:
         """Let an additive model of the summary have its share in what is said.
 
         Raises

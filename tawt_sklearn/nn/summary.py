@@ -34,7 +34,7 @@ MOST_LEVELS = 256
 """Of a static column or a channel, and of all values that are names: with more these have none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SummaryScale:
     """How the columns of a summary are standardised.
 

@@ -8,19 +8,10 @@ shrinkage-thresholding algorithm", 2009) and restarts by the gradient (O'Donoghu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
 from tawt_sklearn.objectives.supervised import Target
-
-MOST_HELD = 2**28
-"""Numbers of a design that stay in memory (1 GB); others are made again in every step."""
-
-AT_ONCE = 512
-"""Rows that are made at once."""
 
 MOST_STEPS = 300
 
@@ -29,83 +20,61 @@ PATIENCE = 10
 
 ENOUGH = 1e-4
 
+ROUNDING = 1e-6
+"""Of the loss: what single precision may get wrong."""
 
-@dataclass
+STEEPEST = 2.0**20
+"""Times as steep as the loss is where nothing is known: no step is shorter."""
+
+
 class Design:
     """Rows as a linear model sees them, with the mean of each column taken off.
 
-    Attributes
+    Parameters
     ----------
-    make : callable
-        A slice of the rows -> (m, d) tensor.
+    rows : (n, d) tensor
+        Changed in place.
     weight : (n,) tensor
         Of the rows, with a sum of 1.
-    n_columns : int
     """
 
-    make: Callable[[slice], Tensor]
-    weight: Tensor
-    n_columns: int
-    mean: Tensor = field(init=False)
-    _held: dict[int, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.mean = self.weight.new_zeros(self.n_columns)
-        self.mean = self.transposed_times(self.weight.unsqueeze(1)).squeeze(1)
-        for part in self._held.values():
-            part -= self.mean
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def parts(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some rows after the other."""
-        hold = len(self) * self.n_columns <= MOST_HELD
-        for first in range(0, len(self), AT_ONCE):
-            rows = slice(first, min(first + AT_ONCE, len(self)))
-            part = self._held.get(first)
-            if part is None:
-                part = self.make(rows) - self.mean
-                if hold:
-                    self._held[first] = part
-            yield rows, part
+    def __init__(self, rows: Tensor, weight: Tensor) -> None:
+        self.mean = weight @ rows
+        self.rows, self.weight = rows.sub_(self.mean), weight
+        self.steepness = self._largest_eigenvalue()
 
     def times(self, w: Tensor) -> Tensor:
         """(d, K) -> (n, K)."""
-        return torch.cat([part @ w for _, part in self.parts()])
+        return self.rows @ w
 
     def transposed_times(self, r: Tensor) -> Tensor:
         """(n, K) -> (d, K)."""
-        total = r.new_zeros(self.n_columns, r.shape[1])
-        for rows, part in self.parts():
-            total += part.T @ r[rows]
-        return total
+        return self.rows.T @ r
 
-    def largest_eigenvalue(self, n_steps: int = 10) -> float:
-        """Of the weighted covariance, by power iteration from its largest column on."""
+    def _largest_eigenvalue(self, n_steps: int = 10) -> float:
+        """Of the weighted covariance, by power iteration."""
         v = torch.ones_like(self.mean).unsqueeze(1)
         value = 0.0
         for _ in range(n_steps):
             v = self.transposed_times(self.weight.unsqueeze(1) * self.times(v))
             value = float(v.norm())
             if value == 0.0:
-                return 0.0
+                break
             v = v / value
         return value
 
 
-@dataclass(frozen=True)
 class Solution:
     """Weights (d, K) and biases (K,) of a linear model, of columns whose mean was taken off."""
 
-    w: Tensor
-    b: Tensor
+    def __init__(self, w: Tensor, b: Tensor) -> None:
+        self.w, self.b = w, b
 
 
 def loss_and_gradient(
     target: Target, scores: Tensor, encoded: Tensor, weight: Tensor
 ) -> tuple[float, Tensor]:
-    """Weighted mean of the loss, and its gradient (n, K)."""
+    """Weighted sum of the loss, and its gradient (n, K)."""
     with torch.enable_grad():
         scores = scores.detach().requires_grad_()
         loss = weight.double() @ target.loss(scores, encoded).double()
@@ -148,8 +117,9 @@ def solve(
     """
     weight = design.weight
     _, curvature = noise_and_curvature(target, encoded, weight, start.b)
-    steepness = float(curvature.max().clamp(min=1e-6)) * max(design.largest_eigenvalue(), 1.0)
+    steepness = float(curvature.max().clamp(min=1e-6)) * max(design.steepness, 1.0)
     steepness += float(l2.max())
+    steepest = STEEPEST * steepness
 
     def ridge(w: Tensor) -> float:
         return float((l2 / 2 * w.double().pow(2)).sum())
@@ -164,6 +134,7 @@ def solve(
     at_w = design.times(w) + b
     ahead_w, ahead_b, ahead = w, b, at_w
     objectives = [smooth(at_w, w) + lasso(w)]
+    best = start
     for _ in range(MOST_STEPS):
         loss, r = loss_and_gradient(target, ahead, encoded, weight)
         value = loss + ridge(ahead_w)
@@ -176,22 +147,25 @@ def solve(
             step_w, step_b = new_w - ahead_w, new_b - ahead_b
             linear = float((slope_w * step_w).double().sum() + (slope_b * step_b).double().sum())
             squared = float(step_w.double().pow(2).sum() + step_b.double().pow(2).sum())
-            bound = value + linear + steepness / 2 * squared
             new_value = smooth(at_new, new_w)
-            if new_value <= bound + 1e-6 * abs(value):  # single precision
+            bound = value + linear + steepness / 2 * squared
+            if new_value <= bound + ROUNDING * abs(objectives[0]):
                 break
+            if not steepness < steepest:
+                return best  # all that single precision can tell
             steepness *= 2
-        turned = float((step_w * (new_w - w)).double().sum()) < 0
+        if float((step_w * (new_w - w)).double().sum()) < 0:  # uphill: begin to gather speed anew
+            momentum = 1.0
         before, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        if turned:
-            before = momentum = 1.0
         share = (before - 1) / momentum
         ahead_w, ahead_b = new_w + share * (new_w - w), new_b + share * (new_b - b)
         ahead = at_new + share * (at_new - at_w)
         w, b, at_w = new_w, new_b, at_new
         objectives.append(new_value + lasso(w))
+        if objectives[-1] <= min(objectives):
+            best = Solution(w, b)
         if len(objectives) > PATIENCE:
             fallen = objectives[-1 - PATIENCE] - objectives[-1]
-            if fallen < ENOUGH * abs(objectives[-1]):
+            if fallen <= ENOUGH * abs(objectives[-1]):
                 break
-    return Solution(w, b)
+    return best

@@ -321,11 +321,11 @@ class EventNet(NeuralNet):
             self.module_.double()
         return self
 
-    def add(self, curves: Curves, share: float) -> EventNet:
+    def add_curves(self, curves: Curves, share: float) -> EventNet:
         """Let an additive model of the summary have its share in what is said."""
         own = {**self.module.keywords, "curves": curves, "curves_share": share}
         self.module = partial(self.module.func, **own)
-        self.module_.add(curves, share)
+        self.module_.add_curves(curves, share)
         return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -514,6 +514,8 @@ def check_architecture(model: dict[str, Any]) -> None:
     rates["dropout"] = backbone["dropout"]
     for name in ("summary_share", "curves_share"):
         share = model.get(name, 0.5)
+        if share is None and name == "curves_share" and model.get("curves") is None:
+            continue
         if not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
             raise SaveFileError(f"Expected {name} from 0 to 1. Got {str(share)[:40]!r}.")
     for name, rate in rates.items():

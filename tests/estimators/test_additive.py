@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor, load
-from tawt_sklearn.estimators import _additive, _ensemble
+from tawt_sklearn.estimators import _additive, _ensemble, _export
 from tawt_sklearn.estimators._additive import learn_curves, place_knots
 from tawt_sklearn.exceptions import SaveFileError
+from tawt_sklearn.training.net import EventNet
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_it_learns_what_only_a_curve_tells():
     settings = {"d_model": 8, "n_heads": 2, "n_ensemble": 1, "max_epochs": 1, "min_steps": 1}
     model = TimeAwareRegressor(**settings, random_state=0).fit(panel[:400], y[:400])
     net, data = model.nets_[0], model.preparation_.dataset(_rows(model, panel[400:]))
-    own = net.add(curves_of(model), 1.0).decision(data)
+    own = net.add_curves(curves_of(model), 1.0).decision(data)
     assert np.corrcoef(own[:, 0], y[400:])[0, 1] > 0.9
 
 
@@ -90,10 +92,12 @@ def test_it_survives_copies_and_files(X, y, quick, tmp_path):
     model.save(tmp_path / "model.tawt")
     for again in (pickle.loads(pickle.dumps(model)), load(tmp_path / "model.tawt")):
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
-    model.nets_[0].module.keywords["curves"].rise[0, 0] = np.inf
-    model.save(tmp_path / "odd.tawt")
-    with pytest.raises(SaveFileError):
-        load(tmp_path / "odd.tawt")
+    net = model.nets_[0]
+    good = net.module.keywords["curves"]
+    for odd in ({"rise": np.full_like(good.rise, np.inf)}, {"rise": good.rise > 0}, {"bias": 1.0}):
+        net.module.keywords["curves"] = SimpleNamespace(**vars(good) | odd)
+        with pytest.raises(SaveFileError):
+            EventNet._from_saved(net._to_saved(), "cpu")
 
 
 def test_weights_are_copies_of_rows_and_order_does_not_matter(X, y, quick):
@@ -139,12 +143,62 @@ def test_left_out_rows_say_what_it_weighs(X, y, quick, monkeypatch):
     assert module.summary_share == 0.25 and module.curves_share == 1 / 6
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [((0.5, 0.1), (0.5, 0.1)), ((0.5, 0.0), (0.5, None)), ((0.0, 0.2), (0.0, 0.2))],
+)
+def test_what_left_out_rows_said_holds_from_then_on(X, y, quick, monkeypatch, chosen, expected):
+    told = list(chosen)
+    monkeypatch.setattr(_ensemble, "best_share", lambda *_: told.pop(0))
+    model = quick(weigh_heads=True, warm_start=True)
+    for go_on in (model.fit, model.fit, model.partial_fit):
+        module = go_on(X, y).nets_[0].module_
+        assert module.summary_share == expected[0]
+        assert (module.additive and module.curves_share) == expected[1]
+
+
+def test_one_may_ask_for_it_later(X, y, quick):
+    model = quick(additive_head=False, warm_start=True).fit(X, y)
+    assert curves_of(model) is None
+    assert curves_of(model.set_params(additive_head=True).fit(X, y)) is not None
+
+
+def test_curves_that_two_thirds_do_not_have_have_no_say(X, y, quick, monkeypatch):
+    learned = [None]
+    monkeypatch.setattr(_ensemble, "learn_curves", lambda *_: learned.pop())
+    model = quick(weigh_heads=True).fit(X, y)
+    assert not learned and curves_of(model) is None
+
+
+def test_one_row_that_outweighs_all_others(X, y, quick):
+    weight = np.ones(len(X))
+    weight[3] = 1e50
+    model = quick().fit(X, y, sample_weight=weight)
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.filterwarnings("ignore:No complete tensor found")  # of torch
+def test_an_exported_graph_has_it(X, y, quick, tmp_path):
+    model = quick().fit(X, y)
+    assert curves_of(model) is not None
+    rebuilt = _export.rebuilt(model.nets_[0])
+    data = model.preparation_.dataset(X)
+    batch = data.batch(np.arange(20)).to("cpu", torch.float32)
+    with torch.inference_mode():
+        told = rebuilt(batch).double().numpy()
+    np.testing.assert_allclose(told, model.nets_[0].decision(data)[:20], atol=1e-4)
+    model.export(tmp_path / "model.pt2")
+    graph = torch.export.load(tmp_path / "model.pt2").module()
+    inputs = {name: torch.from_numpy(v) for name, v in model.export_inputs(X.iloc[:20]).items()}
+    np.testing.assert_allclose(graph(**inputs), model.predict_proba(X.iloc[:20]), atol=1e-5)
+
+
 def test_calibration_scores_it_out_of_fold(X, y, quick, monkeypatch):
     seen = []
 
-    def learned(model, target, data, device):
+    def learned(model, target, data):
         seen.append(len(data))
-        return learn_curves(model, target, data, device)
+        return learn_curves(model, target, data)
 
     monkeypatch.setattr(_ensemble, "learn_curves", learned)
     quick(calibrate=True).fit(X, y)
@@ -169,10 +223,10 @@ def test_more_rows_than_there_is_room_for(X, y, quick, monkeypatch):
     d = keywords["curves"].rise[..., 0].size
     monkeypatch.setattr(_additive, "MOST_NUMBERS", 100 * d)
     monkeypatch.setattr(_additive, "MOST_JUDGES", 60)
-    some = learn_curves(keywords, model.target_, data, torch.device("cpu"))
+    some = learn_curves(keywords, model.target_, data)
     assert some is not None and not np.array_equal(some.knots, keywords["curves"].knots)
     monkeypatch.setattr(_additive, "MOST_COLUMNS", 3)
-    assert learn_curves(keywords, model.target_, data, torch.device("cpu")) is None
+    assert learn_curves(keywords, model.target_, data) is None
 
 
 def test_knots_are_quantiles_as_rows_weigh():

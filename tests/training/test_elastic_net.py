@@ -40,7 +40,7 @@ def weight() -> torch.Tensor:
 
 
 def solved(x, weight, target, encoded, l1, l2) -> tuple[Design, Solution]:
-    design = Design(lambda rows: x[rows], weight, x.shape[1])
+    design = Design(x.clone(), weight)
     prior = torch.from_numpy(target.prior)
     start = Solution(x.new_zeros(x.shape[1], len(prior)), prior)
     penalties = (torch.full_like(prior, l1), torch.full_like(prior, l2))
@@ -84,15 +84,44 @@ def test_no_weight_can_be_better_among_classes(x, weight):
     assert r.sum(0).abs().max() < 1e-6, "biases are free"
 
 
-def test_parts_that_are_not_held_change_nothing(x, weight, monkeypatch):
-    y = x[:, :1]
-    target = NumericTarget(np.zeros(1), np.ones(1), "huber", one_dimensional=True)
-    _, held = solved(x, weight, target, y, 0.01, 0.01)
-    monkeypatch.setattr(elastic_net, "MOST_HELD", 0)
-    monkeypatch.setattr(elastic_net, "AT_ONCE", 512)
-    design, again = solved(x, weight, target, y, 0.01, 0.01)
-    assert not design._held
-    torch.testing.assert_close(held.w, again.w)
+@pytest.mark.parametrize(("n", "n_rare"), [(968, 4), (2057, 7), (2644, 5)])
+def test_it_ends_where_single_precision_can_tell_no_more(n, n_rare):
+    """A rare class that the columns separate: the loss falls to the size of its rounding."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x = torch.from_numpy(rng.normal(size=(n, 40)).astype(np.float32))
+        y = torch.zeros(n, dtype=torch.long)
+        y[:n_rare] = 1
+        x[:n_rare] += 8
+        weight = torch.full((n,), 1 / n)
+        target = ClassTarget.fit(np.arange(2), y.numpy(), weight.double().numpy())
+        target = ClassTarget(target.classes, target.prior.astype(np.float32))
+        for penalty in (1e-3, 1e-6, 0.0):
+            _, found = solved(x, weight, target, y, penalty, penalty)
+            assert torch.isfinite(found.w).all()
+
+
+def test_what_is_no_number_ends_it_too(x, weight):
+    target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
+    _, found = solved(x, weight, target, torch.full((N, 1), torch.nan), 0.1, 0.1)
+    assert (found.w == 0).all(), "where it began"
+
+
+def test_labels_without_any_doubt_take_few_steps(x, weight, monkeypatch):
+    steps = []
+    monkeypatch.setattr(elastic_net, "loss_and_gradient", _counted(steps))
+    monkeypatch.setattr(elastic_net, "ENOUGH", 1e-4)
+    target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
+    solved(x, weight, target, torch.zeros(N, 1), 0.1, 0.1)
+    assert len(steps) < 50
+
+
+def _counted(steps):
+    def counted(*arguments):
+        steps.append(1)
+        return loss_and_gradient(*arguments)
+
+    return counted
 
 
 def test_noise_is_curvature_of_a_log_loss(x, weight):
