@@ -80,8 +80,9 @@ class AdditiveModel(nn.Module):
     def __init__(self, curves: Curves, d_in: int, n_outputs: int) -> None:
         super().__init__()
         knots, rise, bias = curves.knots, curves.rise, curves.bias
-        if odd := [a.dtype for a in (knots, rise, bias) if a.dtype != np.float32]:
-            raise ValueError(f"Expected curves in single precision. Got {odd[0]}.")
+        kinds = [getattr(array, "dtype", type(array)) for array in (knots, rise, bias)]
+        if kinds != [np.float32] * 3:
+            raise ValueError(f"Expected curves as arrays in single precision. Got {kinds}.")
         n_pieces = knots.shape[-1] - 1
         expected = ((d_in, n_pieces + 1), (d_in, n_pieces, n_outputs), (n_outputs,))
         if n_pieces < 1 or (knots.shape, rise.shape, bias.shape) != expected:
