@@ -52,7 +52,8 @@ def pieces(x: Tensor, start: Tensor, slope: Tensor) -> Tensor:
 def starts_and_slopes(knots: Tensor) -> tuple[Tensor, Tensor]:
     """(d, Q) of :func:`pieces`, from knots (d, Q + 1)."""
     length = knots.diff(dim=1)
-    return knots[:, :-1], torch.where(length > 0, 1 / length.where(length > 0, 1.0), 0.0)
+    slope = torch.where(length > 0, 1 / length.where(length > 0, 1.0), 0.0)
+    return knots[:, :-1].contiguous(), slope
 
 
 class AdditiveModel(nn.Module):

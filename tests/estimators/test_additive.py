@@ -176,7 +176,6 @@ def test_one_row_that_outweighs_all_others(X, y, quick):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
-@pytest.mark.filterwarnings("ignore:No complete tensor found")  # of torch
 def test_an_exported_graph_has_it(X, y, quick, tmp_path):
     model = quick().fit(X, y)
     assert curves_of(model) is not None

@@ -385,6 +385,8 @@ def test_a_file_is_small_whatever_was_trained_on(X, y, path):
         sizes.append(path.stat().st_size)
     assert abs(sizes[1] - sizes[0]) < 4_000  # a rare code more
     weights = sum(w.nbytes for net in clf.nets_ for w in net.weights().values())
+    curves = [net.module.keywords.get("curves") for net in clf.nets_]
+    weights += sum(array.nbytes for each in curves if each for array in vars(each).values())
     assert sizes[1] < weights + 45_000
 
 
