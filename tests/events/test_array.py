@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tawt_sklearn.events import EventHistory, EventsArray, EventsDtype
@@ -276,6 +276,7 @@ def test_take_agrees_with_lists(seed, data):
 
 
 @given(st.integers(0, 2**32 - 1))
+@example(42775)  # whose first part has no events
 def test_concat_agrees_with_lists(seed):
     rng = np.random.default_rng(seed)
     parts = [
@@ -287,7 +288,8 @@ def test_concat_agrees_with_lists(seed):
     joined = EventsArray._concat_same_type(parts)
     joined._content.validate()
     assert list(joined) == [row for part in parts for row in part]
-    assert joined.codes.tolist()[:3] == ["hr", "temp", "wbc"] or not len(joined.time)
+    if len(parts[0].time):  # else it brings no codes
+        assert joined.codes.tolist()[:3] == ["hr", "temp", "wbc"]
 
 
 def test_contiguous_slices_are_views(array):
