@@ -14,7 +14,7 @@ from torch import Tensor
 from tawt_sklearn.estimators._calibration import N_FOLDS, folds
 from tawt_sklearn.estimators._summary import in_parts, minus_log_likelihood
 from tawt_sklearn.nn.additive import Curves, pieces, starts_and_slopes
-from tawt_sklearn.nn.summary import FARTHEST, SummaryScale, summary_columns
+from tawt_sklearn.nn.summary import Summary, SummaryScale, summary_columns
 from tawt_sklearn.objectives.supervised import Target
 from tawt_sklearn.training.dataset import RowDataset
 from tawt_sklearn.training.elastic_net import (
@@ -36,7 +36,7 @@ MOST_COLUMNS = 2**15
 
 MOST_NUMBERS = 2**28
 """Pieces of all columns and rows together (1 GB); of more rows as many are drawn: 13,000 with 1,250
-columns, which is enough for curves."""
+columns."""
 
 LEAST_PIECES = 4
 """That a column is thought to have where it has fewer, so that columns take no more room."""
@@ -112,10 +112,10 @@ def standardised(
     scale: SummaryScale, data: RowDataset, backbone: dict[str, Any]
 ) -> NDArray[np.float32]:
     """(n, d) columns as the second head sees them."""
-    columns = summary_columns(backbone)
-    seen = np.empty((len(data), columns.d_out), np.float32)
-    for rows, told in in_parts(columns, data, len(data)):
-        seen[rows] = np.clip((told - scale.center) * scale.weight, -FARTHEST, FARTHEST)
+    summary = Summary(summary_columns(backbone), scale).double()
+    seen = np.empty((len(data), summary.d_out), np.float32)
+    for rows, told in in_parts(summary, data):
+        seen[rows] = told
     return seen
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from tawt_sklearn.nn.summary import (
     EventColumns,
     PanelColumns,
+    Summary,
     SummaryScale,
     summary_columns,
 )
@@ -160,7 +161,7 @@ def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> Summa
     """Means and standard deviations of the columns over the training rows, as they weigh."""
     total = np.zeros((2, columns.d_out))
     weight = data.weight.astype(np.float64)
-    for rows, told in in_parts(columns, data, len(data)):
+    for rows, told in in_parts(columns, data):
         total += [weight[rows] @ told, weight[rows] @ told**2]
     mean, square = total / weight.sum()
     sd = np.sqrt(np.maximum(square - mean**2, 0.0))
@@ -170,10 +171,10 @@ def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> Summa
 
 
 def in_parts(
-    columns: EventColumns | PanelColumns, data: RowDataset, n_rows: int
+    columns: EventColumns | PanelColumns | Summary, data: RowDataset
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Some rows after the other, and their columns in double precision."""
     cpu = torch.device("cpu")
     with isolated_torch(0, cpu, n_threads=1), torch.no_grad():
-        for rows in chunks(data.sizes()[:n_rows], 256, cpu, by_size=False):
+        for rows in chunks(data.sizes(), 256, cpu, by_size=False):
             yield rows, columns(data.batch(rows).to(cpu, torch.float64)).numpy()

@@ -8,6 +8,8 @@ shrinkage-thresholding algorithm", 2009) and restarts by the gradient (O'Donoghu
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -64,11 +66,11 @@ class Design:
         return value
 
 
-class Solution:
+class Solution(NamedTuple):
     """Weights (d, K) and biases (K,) of a linear model, of columns whose mean was taken off."""
 
-    def __init__(self, w: Tensor, b: Tensor) -> None:
-        self.w, self.b = w, b
+    w: Tensor
+    b: Tensor
 
 
 def loss_and_gradient(

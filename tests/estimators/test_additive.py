@@ -176,6 +176,17 @@ def test_one_row_that_outweighs_all_others(X, y, quick):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+def test_a_rare_class_that_statistics_separate(quick):
+    """Single precision cannot tell such losses apart: the search for a step has to end."""
+    rng = np.random.default_rng(2)
+    panel, rare = rng.normal(size=(968, 4, 3)), np.arange(968) < 4
+    panel[rare] += 8
+    model = quick(min_steps=1, max_epochs=1).fit(panel, rare)
+    assert curves_of(model) is not None
+    scores = model.predict_proba(panel)[:, 1]
+    assert scores[rare].min() > scores[~rare].max()
+
+
 def test_an_exported_graph_has_it(X, y, quick, tmp_path):
     model = quick().fit(X, y)
     assert curves_of(model) is not None
