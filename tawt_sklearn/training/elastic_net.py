@@ -41,7 +41,8 @@ class Design:
     """
 
     def __init__(self, rows: Tensor, weight: Tensor) -> None:
-        self.mean = weight @ rows
+        lowest, highest = torch.aminmax(rows, dim=0)
+        self.mean = torch.where(lowest == highest, lowest, weight @ rows)  # exact where all agree
         self.rows, self.weight = rows.sub_(self.mean), weight
         self.steepness = self._largest_eigenvalue()
 

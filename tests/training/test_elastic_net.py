@@ -133,8 +133,9 @@ def test_noise_is_curvature_of_a_log_loss(x, weight):
     np.testing.assert_allclose(curvature, share * (1 - share), rtol=1e-2)
 
 
-def test_columns_that_do_not_vary_get_nothing(weight):
-    x = torch.ones(N, 2, dtype=torch.float64)
+@pytest.mark.parametrize("value", [1.0, 0.1, -7.3])
+def test_columns_that_do_not_vary_get_nothing(weight, value):
+    x = torch.full((N, 2), value, dtype=torch.float64)
     target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
     _, found = solved(x, weight, target, torch.ones(N, 1), 0.0, 0.1)
     assert (found.w == 0).all() and found.b[0] == pytest.approx(1.0, abs=1e-5)
