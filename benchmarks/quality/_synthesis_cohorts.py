@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from _files import HOME
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from tawt_sklearn import EventSummarizer, as_events, nest_events
 from tawt_sklearn.datasets import fetch_beijing_air, fetch_physionet2012, make_icu_stays
 
-HOME = Path(os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SUMMARY_WINDOWS = (None, 24.0, 8.0)  # as in physionet2012.py
 ICU_TRAIN, ICU_TEST = 2026, 2027  # seeds
 HOURS = 72

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _files import keep, kept
 from _synthesis_cohorts import Real
 from _synthesis_rows import LATENT, REFERENCES, SECONDS, Drawn
 
@@ -112,8 +111,7 @@ class Results:
         self.path = path
         self.settings: dict[str, Any] = {}
         self.cells: list[dict[str, Any]] = []
-        if path is not None and path.exists():
-            stored = json.loads(path.read_text())
+        if (stored := kept(path)) is not None:
             self.settings, self.cells = stored["settings"], stored["cells"]
 
     def check(self, cohort: str, settings: dict[str, Any]) -> None:
@@ -130,11 +128,7 @@ class Results:
 
     def add(self, cell: dict[str, Any]) -> None:
         self.cells.append(cell)
-        if self.path is not None:
-            # At one go, so that a run that is killed here leaves a file that can be read.
-            part = self.path.with_name(self.path.name + ".part")
-            part.write_text(json.dumps({"settings": self.settings, "cells": self.cells}, indent=1))
-            os.replace(part, self.path)
+        keep({"settings": self.settings, "cells": self.cells}, self.path)
 
 
 # ---- the table ---------------------------------------------------------------------------------

@@ -39,8 +39,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +46,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from _files import HOME, keep, kept
 from lightgbm import LGBMClassifier, LGBMRegressor
 from physionet2012 import models
 from sklearn.base import clone
@@ -103,8 +102,7 @@ class Task(NamedTuple):
 
 def task(target: str, n_jobs: int) -> Task:
     """A target with the stays for which it is known."""
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
+    stays = fetch_physionet2012(data_home=HOME, sets=("a", "b"), download=False)
     known = models(n_jobs)
     methods = {name: known[title] for name, title in NAMES.items()}
     *summaries, (_, trees) = methods["lightgbm"].steps
@@ -179,9 +177,7 @@ class Store:
 
     def __init__(self, path: Path | None, keep: Path | None) -> None:
         self.path, self.keep = path, keep
-        self.cells: list[dict[str, Any]] = []
-        if path is not None and path.exists():
-            self.cells = json.loads(path.read_text())["cells"]
+        self.cells: list[dict[str, Any]] = (kept(path) or {"cells": []})["cells"]
 
     def has(self, method: str, settings: dict[str, Any], part: Part) -> bool:
         """Whether this was run before.
@@ -204,11 +200,7 @@ class Store:
     ) -> None:
         where = {"method": method, "settings": settings, "repeat": part.repeat, "fold": part.fold}
         self.cells.append({**where, **scores})
-        if self.path is not None:
-            # At one go, so that a run that is killed here leaves a file that can be read.
-            draft = self.path.with_name(self.path.name + ".part")
-            draft.write_text(json.dumps({"cells": self.cells}, indent=1))
-            os.replace(draft, self.path)
+        keep({"cells": self.cells}, self.path)
         if self.keep is not None:
             np.save(self.place(method, part), p)
 

@@ -14,14 +14,13 @@ Needs ``pip install -e ".[benchmark]"`` and a copy of the data (``TAWT_DATA``, s
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from _files import HOME, keep
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -60,10 +59,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-
     def stays(name: str) -> tuple[pd.DataFrame, pd.Series]:
-        return fetch_physionet2012(data_home=home, sets=(name,), download=False, return_X_y=True)
+        return fetch_physionet2012(data_home=HOME, sets=(name,), download=False, return_X_y=True)
 
     (X_a, y_a), (X_b, y_b) = stays("a"), stays("b")
     features: dict[str, Any] = {"summaries": summaries()}
@@ -88,8 +85,7 @@ def main() -> None:
             }
         )
         print(pd.DataFrame(rows[-1:]).round(4).to_string(index=False), flush=True)
-        if options.json is not None:
-            options.json.write_text(json.dumps(rows, indent=1))
+        keep(rows, options.json)
 
 
 if __name__ == "__main__":

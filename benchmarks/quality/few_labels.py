@@ -25,8 +25,6 @@ Needs ``pip install -e ".[benchmark]"`` and a copy of the data (``TAWT_DATA``, s
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,6 +35,7 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from _files import HOME, keep, kept
 from lightgbm import LGBMClassifier
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -312,8 +311,7 @@ class Results:
         self.path = path
         self.encoder: dict[str, Any] | None = None
         self.cells: list[dict[str, Any]] = []
-        if path is not None and path.exists():
-            stored = json.loads(path.read_text())
+        if (stored := kept(path)) is not None:
             self.encoder, self.cells = stored["encoder"], stored["cells"]
 
     def has(self, seed: int, size: int, method: str) -> bool:
@@ -322,11 +320,7 @@ class Results:
 
     def add(self, cell: dict[str, Any]) -> None:
         self.cells.append(cell)
-        if self.path is not None:
-            # At one go, so that a run that is killed here leaves a file that can be read.
-            part = self.path.with_name(self.path.name + ".part")
-            part.write_text(json.dumps({"encoder": self.encoder, "cells": self.cells}, indent=1))
-            os.replace(part, self.path)
+        keep({"encoder": self.encoder, "cells": self.cells}, self.path)
 
     def check_encoder(self, encoder: Any) -> None:
         """Refuse to put the cells of two encoders into one table."""
@@ -459,8 +453,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add each score to this file; skip those in it")
     options = parser.parse_args()
 
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
+    stays = fetch_physionet2012(data_home=HOME, sets=("a", "b"), download=False)
     X, y = stays.data, stays.target.to_numpy()
     print(f"{len(X)} stays, {X['events'].events.lengths.sum():,} events, {y.mean():.1%} died\n")
     # With fewer, a fold of the inner cross-validation might have no death.

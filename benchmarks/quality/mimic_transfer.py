@@ -32,8 +32,6 @@ Johnson et al., "MIMIC-III, a freely accessible critical care database", 2016.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -45,6 +43,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from _files import HOME, keep
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -272,9 +271,8 @@ def main() -> None:
     # Codes below MIN_COUNT are unknown to every encoder, by choice.
     warnings.filterwarnings("ignore", category=DataWarning)
 
-    home = Path(os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared/data"))
-    mimic = Admissions.read(home / "mimic3_demo")
-    stays = fetch_physionet2012(data_home=home, sets=("a",), download=False).data
+    mimic = Admissions.read(HOME / "mimic3_demo")
+    stays = fetch_physionet2012(data_home=HOME, sets=("a",), download=False).data
     n_deaths = mimic.died[mimic.judged].sum()
     print(
         f"{len(mimic.X)} admissions of {len(set(mimic.patient))} patients, "
@@ -322,9 +320,8 @@ def main() -> None:
     print(f"\n{time.perf_counter() - start:.0f} s")
     if options.plot:
         draw(alone, mimic, options.plot)
-    if options.json:
-        folds = {name: s.tolist() for name, s in scores.items()}
-        options.json.write_text(json.dumps({"losses": rows, "AUROC": folds}, indent=1))
+    folds = {name: s.tolist() for name, s in scores.items()}
+    keep({"losses": rows, "AUROC": folds}, options.json)
 
 
 if __name__ == "__main__":

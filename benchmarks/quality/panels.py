@@ -26,8 +26,6 @@ Python of an environment with aeon, which pins other versions of what this proje
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +34,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from _files import HOME, keep
 from lightgbm import LGBMRegressor
 from panel_peers import PanelSummaries, ridge_on_minirocket
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -49,7 +48,6 @@ from tawt_sklearn import TimeAwareClassifier, TimeAwareRegressor, TimeEmbedder, 
 from tawt_sklearn.datasets import fetch_beijing_air, fetch_cmapss, make_sensor_panels
 from tawt_sklearn.events import Windows
 
-HOME = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
 CAP = 125
 HISTORY = 200  # cycles
 
@@ -430,8 +428,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the rows to this JSON file")
     options = parser.parse_args()
     rows = runs[options.run](options)
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1))
+    keep(rows, options.out)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Needs ``pip install -e ".[benchmark]"`` and a copy of the data (``TAWT_DATA``, s
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from _files import HOME, keep
 from lightgbm import LGBMClassifier
 from sklearn.base import clone
 from sklearn.calibration import calibration_curve
@@ -162,8 +162,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every run to this file")
     options = parser.parse_args()
 
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    stays = fetch_physionet2012(data_home=home, sets=("a", "b"), download=False)
+    stays = fetch_physionet2012(data_home=HOME, sets=("a", "b"), download=False)
     X, y, sets = stays.data, stays.target, stays.outcomes["set"]
     print(f"{len(X)} stays, {X['events'].events.lengths.sum():,} events, {y.mean():.1%} died")
     print(f"protocol {options.protocol}; {os.cpu_count()} cores, {platform.machine()}\n")
@@ -185,8 +184,7 @@ def main() -> None:
         print(f"{name}: {pairs}")
     if options.plot:
         draw_reliability(curves, options.plot)
-    if options.json:
-        options.json.write_text(json.dumps({"protocol": options.protocol, "runs": runs}, indent=1))
+    keep({"protocol": options.protocol, "runs": runs}, options.json)
 
 
 if __name__ == "__main__":

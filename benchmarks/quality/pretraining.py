@@ -25,8 +25,6 @@ Needs ``pip install -e ".[benchmark]"`` and a copy of the data (``TAWT_DATA``, s
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _files import HOME, keep, kept
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
@@ -163,9 +162,7 @@ class Results:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.variants: dict[str, dict[str, Any]] = {}
-        if path is not None and path.exists():
-            self.variants = json.loads(path.read_text())
+        self.variants: dict[str, dict[str, Any]] = kept(path) or {}
 
     def has(self, name: str, encoder: TimeAwareEncoder) -> bool:
         """Whether a variant is there, and is still what it was."""
@@ -182,11 +179,7 @@ class Results:
 
     def add(self, name: str, result: dict[str, Any]) -> None:
         self.variants[name] = result
-        if self.path is not None:
-            # At one go, so that a run that is killed here leaves a file that can be read.
-            part = self.path.with_name(self.path.name + ".part")
-            part.write_text(json.dumps(self.variants, indent=1))
-            os.replace(part, self.path)
+        keep(self.variants, self.path)
 
     def table(self, score: str) -> pd.DataFrame:
         """Rows (size, seed), columns variants."""
@@ -239,8 +232,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add each variant to this file; skip those in it")
     options = parser.parse_args()
 
-    home = os.environ.get("TAWT_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-    X, y = fetch_physionet2012(data_home=home, sets=("a",), download=False, return_X_y=True)
+    X, y = fetch_physionet2012(data_home=HOME, sets=("a",), download=False, return_X_y=True)
     y = y.to_numpy()
     print(f"{len(X)} stays, {X['events'].events.lengths.sum():,} events, {y.mean():.1%} died\n")
 
