@@ -417,32 +417,29 @@ class EventNet(NeuralNet):
 
     def features(self, dataset: RowDataset) -> NDArray[np.float64]:
         """What a linear head weighs of every row (n, d)."""
-        module = self.module_.eval()
-        dtype = next(module.parameters()).dtype
-
-        def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            _, row = module.look(dataset.batch(rows).to(self.module_device, dtype))
-            return module.head.coordinates(row).cpu().double().numpy()
-
-        groups = self.chunks(dataset, by_size=True)
-        with torch.inference_mode():
-            parts = list(each(groups, look, dataset.batch, self.module_device))
-        return in_order(parts)
+        module = self.module_
+        return self._told(dataset, lambda batch: module.head.coordinates(module.look(batch)[1]))
 
     def of_both_heads(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores of the patches, and of the statistics side by side (2, n, n_outputs)."""
-        module = self.module_.eval()
-        dtype = next(module.parameters()).dtype
 
-        def look(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        def both(batch: Any) -> Tensor:
+            of_summary = self.module_.of_summary(batch).mean(0)
+            return torch.stack([self.module_.of_patches(batch), of_summary], dim=1)
+
+        return np.moveaxis(self._told(dataset, both), 1, 0)
+
+    def _told(self, dataset: RowDataset, look: Callable[[Any], Tensor]) -> NDArray[np.float64]:
+        """What a look at batches of rows tells of every row (n, ...)."""
+        dtype = next(self.module_.eval().parameters()).dtype
+
+        def ask(rows: NDArray[np.int64]) -> NDArray[np.float64]:
             batch = dataset.batch(rows).to(self.module_device, dtype)
-            both = [module.of_patches(batch), module.of_summary(batch).mean(0)]
-            return torch.stack(both, dim=1).cpu().double().numpy()
+            return look(batch).cpu().double().numpy()
 
         groups = self.chunks(dataset, by_size=True)
         with torch.inference_mode():
-            parts = list(each(groups, look, dataset.batch, self.module_device))
-        return np.moveaxis(in_order(parts), 1, 0)
+            return in_order(list(each(groups, ask, dataset.batch, self.module_device)))
 
     def decision(self, dataset: RowDataset) -> NDArray[np.float64]:
         """Scores (n, n_outputs) for every row of a data set, in its order."""
