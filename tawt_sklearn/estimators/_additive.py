@@ -35,8 +35,8 @@ MOST_COLUMNS = 2**15
 """Pieces of all columns together; with more columns each has fewer."""
 
 MOST_NUMBERS = 2**28
-"""Pieces of all columns and rows together (1 GB); of more rows as many are drawn: 13,000 with 1,250
-columns."""
+"""Pieces of all columns and rows together (1 GB, and no more while the strength is chosen); of more
+rows as many are drawn: 13,000 with 1,250 columns."""
 
 LEAST_PIECES = 4
 """That a column is thought to have where it has fewer, so that columns take no more room."""
@@ -167,15 +167,24 @@ class _Rows:
     @property
     def prior(self) -> Tensor:
         """(K,) scores of a row of which nothing is known."""
-        return torch.as_tensor(self.target.prior, dtype=torch.float32)
+        return torch.tensor(self.target.prior, dtype=torch.float32)
 
     def pieces(self) -> Tensor:
         """(n, d) how much of each piece lies left of the rows' numbers."""
         told = self.x.new_empty(len(self), int(self.is_piece.sum()))
         for first in range(0, len(self), AT_ONCE):
             some = slice(first, first + AT_ONCE)
-            told[some] = pieces(self.x[some], *self.where).flatten(1)[:, self.is_piece]
+            told[some] = self._pieces(some)
         return told
+
+    def scores(self, solution: Solution, mean: Tensor) -> Tensor:
+        """(n, K) of a linear model of the pieces, whose mean was taken off, a part at a time."""
+        parts = range(0, len(self), AT_ONCE)
+        told = [self._pieces(slice(first, first + AT_ONCE)) @ solution.w for first in parts]
+        return torch.cat(told) - mean @ solution.w + solution.b
+
+    def _pieces(self, some: slice) -> Tensor:
+        return pieces(self.x[some].unsqueeze(-1), *self.where).flatten(1)[:, self.is_piece]
 
     def loss(self, scores: Tensor) -> float:
         """Weighted sum over the rows."""
@@ -218,7 +227,7 @@ def best_strength(
     out = [rows[judged[fold == k]] for k in range(N_FOLDS)]
     if not all(float(part.weight.sum()) > 0 for part in inside):  # one row outweighs all others
         return STRENGTHS[1]
-    paths, left = [_Path(part) for part in inside], [part.pieces() for part in out]
+    paths = [_Path(part) for part in inside]
     n = float(sum(part.weight.sum() for part in out))
 
     def unlikely(scores: list[Tensor]) -> float:
@@ -227,10 +236,8 @@ def best_strength(
 
     least, best = unlikely([rows.prior.expand(len(part), -1) for part in out]), None
     for strength in STRENGTHS:
-        scores = []
-        for path, x in zip(paths, left, strict=True):
-            solution = path.solved(strength)
-            scores.append((x - path.design.mean) @ solution.w + solution.b)
+        both = zip(out, paths, strict=True)
+        scores = [part.scores(path.solved(strength), path.design.mean) for part, path in both]
         lost = unlikely(scores) + STRENGTH_DOUBT * math.log(strength, 4) ** 2
         if lost >= least and best is not None:
             break

@@ -50,6 +50,7 @@ from tawt_sklearn.estimators._settings import (
     CONSTRAINTS,
     check_settings,
     checkpoint_folder,
+    is_pretrained,
     rows_at_once,
 )
 from tawt_sklearn.estimators._tasks import CallbackSupportMixin, ReportEpochs, begin_tasks
@@ -194,9 +195,9 @@ class TimeAwareEstimator(
         """
         tasks = begin_tasks(self, self.n_ensemble)
         with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
-            check_settings(self)
-            device = resolve_device(self.device)
             going_on = self.warm_start and hasattr(self, "nets_")
+            check_settings(self, going_on=going_on)
+            device = resolve_device(self.device)
             ready = self._make_ready(X, y, sample_weight, going_on=going_on)
             held_out = self._validation_data(X_val, y_val, ready)
             ready.require_same(processes)
@@ -240,9 +241,9 @@ class TimeAwareEstimator(
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, target: Target | None) -> Self:
         """One pass over some rows, with what is known from earlier ones."""
         with restored_on_failure(self), shown_once(), fitted_together(self) as processes:
-            check_settings(self)
-            device = resolve_device(self.device)
             going_on = hasattr(self, "nets_")
+            check_settings(self, going_on=going_on)
+            device = resolve_device(self.device)
             if self.modalities is not None and self.modality_training == "staged":
                 raise ValueError(
                     'Expected modality_training="joint" in partial_fit. Got "staged", which '
@@ -358,13 +359,18 @@ class TimeAwareEstimator(
 
     def _continued(self) -> Continued | None:
         """What of the last fit was pretrained, to go on with: all of it, or nothing."""
-        if self.nets_[0].module.keywords.get("pooling") is not None:
+        if is_pretrained(self.nets_[0]):
             return Continued(self.nets_[0])
         if self.pretrained is not None:
             raise ValueError(
                 "Expected no pretrained encoder to go on from a fit that started from nothing. "
                 f"Got pretrained={type(self.pretrained).__name__}. Set pretrained=None, or "
                 "warm_start=False to start anew from the encoder."
+            )
+        if self.pretrain:
+            raise ValueError(
+                "Expected pretrain=False to go on from a fit that started from nothing. Got True. "
+                "Set it to False, or warm_start=False to pretrain and start anew."
             )
         return None
 

@@ -17,7 +17,7 @@ from tawt_sklearn.estimators._ensemble import Ensemble
 from tawt_sklearn.estimators._panel_preparation import PanelPreparation
 from tawt_sklearn.estimators._preparation import Preparation
 from tawt_sklearn.estimators._pretrained import Continued, Pretrained
-from tawt_sklearn.estimators._summary import SUMMARY_RATE, learn_summary, summary_of
+from tawt_sklearn.estimators._summary import SUMMARY_RATE, learn_summary, no_summary, summary_of
 from tawt_sklearn.estimators._together import require_same
 from tawt_sklearn.objectives.steps import StepTarget
 from tawt_sklearn.objectives.supervised import NumericTarget, Target
@@ -155,12 +155,14 @@ class PlansTraining:
         share = CURVES_SHARE if self.additive_head else None
         if going_on:
             before = summary_of(self.nets_[0])
+            if "summary" not in before:
+                return before
             known = before.get("curves_share")  # which left-out rows may have chosen
             if share is None or known is None:
                 known = share
-            return before and {**before, "curves_share": known}
+            return {**before, "curves_share": known}
         if isinstance(ready.target, StepTarget):
-            return {}
+            return no_summary(self.n_summary_members)
         return learn_summary(
             self.n_summary_members, self._head_dropout, share, backbone, ready.data
         )

@@ -121,8 +121,13 @@ BUILT_HERE = {"criterion", "module", "iterator_train__generator"}
 """Parts of the net that the estimator makes itself."""
 
 
-def check_settings(estimator: Any) -> None:
+def check_settings(estimator: Any, *, going_on: bool = False) -> None:
     """What the table of constraints cannot say: parameters that must fit each other.
+
+    Parameters
+    ----------
+    going_on : bool
+        Whether the networks of the last fit are to learn more.
 
     Raises
     ------
@@ -184,7 +189,7 @@ def check_settings(estimator: Any) -> None:
                 "Expected callbacks to hold skorch callbacks or pairs (name, callback). "
                 f"Got {given!r}. Callbacks of scikit-learn go to set_callbacks."
             )
-    check_pretraining(estimator)
+    check_pretraining(estimator, going_on)
     if getattr(estimator, "loss", None) == "huber" and estimator.fine_tune == "head":
         raise ValueError(
             'Expected loss="squared_error" with fine_tune="head", which solves a ridge regression. '
@@ -204,7 +209,7 @@ def check_settings(estimator: Any) -> None:
         )
 
 
-def check_pretraining(estimator: Any) -> None:
+def check_pretraining(estimator: Any, going_on: bool) -> None:
     """What parameters of pretraining ask of each other, and of others.
 
     Raises
@@ -213,7 +218,8 @@ def check_pretraining(estimator: Any) -> None:
     """
     given, own = getattr(estimator, "pretrained", None), getattr(estimator, "pretrain", False)
     alone = estimator.get_params(deep=False)
-    if given is None and not own and not hasattr(estimator, "nets_"):
+    known = going_on and is_pretrained(estimator.nets_[0])
+    if given is None and not own and not known:
         if alone.get("fine_tune", "full") != "full" or alone.get("encoder_learning_rate"):
             raise ValueError(
                 "Expected pretrained, or pretrain=True, together with fine_tune or "
@@ -237,6 +243,11 @@ def check_pretraining(estimator: Any) -> None:
             'Expected modality_training="joint" with pretrain=True, which trains modalities '
             f"together with histories. Got {estimator.modality_training!r}."
         )
+
+
+def is_pretrained(net: Any) -> bool:
+    """Whether a network has started from an encoder, whose embeddings its head then weighs."""
+    return net.module.keywords.get("pooling") is not None
 
 
 def rows_at_once(estimator: Any) -> int | str:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.nn.summary import (
     EventColumns,
     PanelColumns,
@@ -89,17 +90,23 @@ def learn_summary(
     backbone : dict
         Keywords of the backbone that reads the same rows.
     """
+    none = no_summary(n_members)
     if n_members == 0:
-        return {}
+        return none
     columns = summary_columns(backbone)
     if n_members == "auto":
         if columns.d_out > MOST_COLUMNS or getattr(data, "beside", None):
-            return {}
+            return none
         n_members = USUAL_MEMBERS
     scale = learn_scale(columns, data)
     if not scale.weight.any():
-        return {}
+        return none
     return dict(zip(KEYWORDS, (scale, int(n_members), dropout, EVEN, curves_share), strict=True))
+
+
+def no_summary(n_members: int | str) -> dict[str, Any]:
+    """Keywords of a network without the head, which tell what was asked for."""
+    return {} if n_members in ("auto", 0) else {"n_summary_members": int(n_members)}
 
 
 def with_summary_head(
@@ -145,6 +152,8 @@ def best_share(
         return float(total)
 
     n, shares = float(own.sum()), np.union1d(SHARES, usual)
+    if n == 0.0:  # other rows outweigh all of these
+        return usual
     least = np.array([min(loss(w, t) for t in SHARPNESS.tolist()) for w in shares.tolist()])
     least = np.array([minus_log_likelihood(target, total, n) for total in least])
     return float(shares[np.argmin(least + DOUBT * (shares - usual) ** 2)])
@@ -158,10 +167,21 @@ def minus_log_likelihood(target: Target, total: float, n: float) -> float:
 
 
 def learn_scale(columns: EventColumns | PanelColumns, data: RowDataset) -> SummaryScale:
-    """Means and standard deviations of the columns over the training rows, as they weigh."""
+    """Means and standard deviations of the columns over the training rows, as they weigh.
+
+    Raises
+    ------
+    DataError
+        Columns that are no numbers.
+    """
     total = np.zeros((2, columns.d_out))
     weight = data.weight.astype(np.float64)
     for rows, told in in_parts(columns, data):
+        if not np.isfinite(told).all():
+            raise DataError(
+                "Expected times and values within single precision (3.4e38). Got larger ones: "
+                "statistics of histories are not finite. Use larger units, or leave them out."
+            )
         total += [weight[rows] @ told, weight[rows] @ told**2]
     mean, square = total / weight.sum()
     sd = np.sqrt(np.maximum(square - mean**2, 0.0))
@@ -175,6 +195,7 @@ def in_parts(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Some rows after the other, and their columns in double precision."""
     cpu = torch.device("cpu")
+    data = data.alone()  # images would be read for nothing
     with isolated_torch(0, cpu, n_threads=1), torch.no_grad():
         for rows in chunks(data.sizes(), 256, cpu, by_size=False):
             yield rows, columns(data.batch(rows).to(cpu, torch.float64)).numpy()

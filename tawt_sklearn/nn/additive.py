@@ -38,15 +38,15 @@ def pieces(x: Tensor, start: Tensor, slope: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : (B, d)
-    start, slope : (d, Q)
+    x : (B, d) or (B, d, 1)
+    start, slope : (d,) or (d, Q)
         First knot of each piece and one by its length; a slope of 0 for what is no piece.
 
     Returns
     -------
-    (B, d, Q)
+    (B, d) or (B, d, Q)
     """
-    return ((x.unsqueeze(-1) - start) * slope).clamp(0.0, 1.0)
+    return ((x - start) * slope).clamp(0.0, 1.0)
 
 
 def starts_and_slopes(knots: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,6 +73,7 @@ class AdditiveModel(nn.Module):
         The curves are of other columns or scores, or no curves at all.
     """
 
+    column: Tensor
     start: Tensor
     slope: Tensor
     rise: Tensor
@@ -92,16 +93,18 @@ class AdditiveModel(nn.Module):
                 f"{knots.shape}, rises {rise.shape} and biases {bias.shape}."
             )
         if not all(np.isfinite(array).all() for array in (knots, rise, bias)):
-            raise ValueError("Expected finite knots, rises and biases of curves. Got others.")
+            raise ValueError("Expected finite knots, rises and biases of curves. Got inf or NaN.")
         if (np.diff(knots) < 0).any():
-            raise ValueError("Expected knots of curves in ascending order. Got others.")
+            raise ValueError("Expected knots of curves in ascending order. Got some that descend.")
         start, slope = starts_and_slopes(torch.tensor(knots, device="cpu"))
-        tensors = {"start": start, "slope": slope}
-        tensors |= {"rise": torch.tensor(rise), "bias": torch.tensor(bias)}
+        rises = torch.tensor(rise, device="cpu")
+        at = rises.any(-1).nonzero(as_tuple=True)  # most pieces are flat
+        tensors = {"start": start[at], "slope": slope[at], "rise": rises[at]}
+        tensors |= {"column": at[0].clone(), "bias": torch.tensor(bias, device="cpu")}
         for name, tensor in tensors.items():  # which files hold once, as curves
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, summary: Tensor) -> Tensor:
         """(B, d_in) -> (B, n_outputs)."""
-        left = pieces(summary, self.start, self.slope)  # (B, d_in, Q)
-        return self.bias + left.flatten(1) @ self.rise.flatten(0, 1)
+        left = pieces(summary[:, self.column], self.start, self.slope)  # (B, n_pieces)
+        return self.bias + left @ self.rise

@@ -196,10 +196,10 @@ class Summary(nn.Module):
                 f"Expected scales of {columns.d_out} columns. Got {scale.center.shape}."
             )
         if not (np.isfinite(scale.center).all() and np.isfinite(scale.weight).all()):
-            raise ValueError("Expected finite centres and weights of columns. Got others.")
+            raise ValueError("Expected finite centres and weights of columns. Got inf or NaN.")
         self.columns, self.d_out = columns, columns.d_out
-        self.register_buffer("center", torch.as_tensor(scale.center))
-        self.register_buffer("weight", torch.as_tensor(scale.weight))
+        self.register_buffer("center", torch.tensor(scale.center))
+        self.register_buffer("weight", torch.tensor(scale.weight))
 
     def forward(self, batch: EventBatch | PanelBatch) -> Tensor:
         """-> (B, d_out)."""
@@ -242,7 +242,7 @@ class SummaryHead(nn.Module):
         self.second = EnsembleLinear(n_members, d_hidden, d_hidden)
         self.dropout = nn.Dropout(dropout)
         self.scores = nn.Parameter(torch.zeros(n_members, d_hidden, len(prior)))
-        self.bias = nn.Parameter(prior.expand(n_members, 1, -1).clone())
+        self.bias = nn.Parameter(prior.to(self.scores).expand(n_members, 1, -1).clone())
 
     def forward(self, summary: Tensor) -> Tensor:
         """(B, d_in) -> (M, B, K)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -107,6 +108,10 @@ class RowDataset(Dataset, ABC):
         """(n,) images, or other items, beside the events of each row."""
         return np.zeros(len(self), dtype=np.int64)
 
+    def alone(self) -> Self:
+        """The same rows without images, or other items, beside them."""
+        return self
+
     @abstractmethod
     def times(self) -> NDArray[np.float64]:
         """Times on the network's clock."""
@@ -207,7 +212,7 @@ class EventDataset(RowDataset):
         # Never after the stated end.
         age = np.maximum(np.repeat(events.end, lengths) - events.time, 0.0)
         with np.errstate(over="ignore"):  # scores that are no numbers are reported by name
-            age = age.astype(np.float32)
+            age, time = age.astype(np.float32), (events.time - start).astype(np.float32)
         observed = ~np.isnan(events.value)
         text = events.text
         category = np.zeros(len(age), np.int32) if text is None else text.astype(np.int32) + 1
@@ -216,7 +221,7 @@ class EventDataset(RowDataset):
             "value": np.where(observed, events.value, np.float32(0)),
             "observed": observed,
             "category": category,
-            "time": (events.time - start).astype(np.float32),
+            "time": time,
             "age": age,
             "static_numeric": np.array(self.static_numeric),
             "static_category": np.array(self.static_category),
@@ -262,6 +267,14 @@ class EventDataset(RowDataset):
         labels = [self.target, self.weight, self.static_numeric, self.static_category]
         beside = [[name, *column.digests()] for name, column in self.beside.items()]
         return [*flat, *rows, *labels, self.origin, *beside]
+
+    def alone(self) -> Self:
+        """The same rows without what stands beside the events."""
+        if not self.beside:
+            return self
+        bare = copy(self)
+        bare.beside, bare._held = {}, self._held
+        return bare
 
     def subset(self, rows: NDArray[np.int64]) -> EventDataset:
         """The same for some rows."""

@@ -8,6 +8,7 @@ shrinkage-thresholding algorithm", 2009) and restarts by the gradient (O'Donoghu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -90,18 +91,67 @@ def noise_and_curvature(
 ) -> tuple[Tensor, Tensor]:
     """Of the loss where nothing is known of a row: mean square of its gradient, and its curvature.
 
-    For each output (K,).  Of a log loss the two are the same.
+    For each output (K,).  Of a log loss the two are the same.  In double precision, without which
+    what is all but certain has none.
     """
-    scores = prior.expand(len(encoded), -1)
-    _, gradient = loss_and_gradient(target, scores, encoded, torch.ones_like(weight))
-    noise = weight @ gradient**2
-    step, bent = 1e-3, torch.zeros_like(prior)
-    for k in range(len(prior)):
-        shift = torch.zeros_like(prior)
-        shift[k] = step
-        _, above = loss_and_gradient(target, scores + shift, encoded, torch.ones_like(weight))
-        bent[k] = weight @ (above - gradient)[:, k] / step
-    return noise, bent.clamp(min=0.0)
+    known, even = prior.double(), torch.ones_like(weight, dtype=torch.float64)
+    weight = weight.double()
+
+    def gradient(shift: Tensor) -> Tensor:
+        scores = (known + shift).expand(len(encoded), -1)
+        return loss_and_gradient(target, scores, encoded, even)[1]
+
+    at_prior = gradient(torch.zeros_like(known))
+    noise = weight @ at_prior**2
+    step = 1e-3
+    steps = step * torch.eye(len(prior), dtype=torch.float64)
+    bent = [weight @ (gradient(shift) - at_prior)[:, k] / step for k, shift in enumerate(steps)]
+    return noise.to(prior), torch.stack(bent).clamp(min=0.0).to(prior)
+
+
+class _Point(NamedTuple):
+    """Weights (d, K) and biases (K,), and the scores of all rows (n, K)."""
+
+    w: Tensor
+    b: Tensor
+    scores: Tensor
+
+    def beyond(self, other: _Point, share: float) -> _Point:
+        """On the line from another one through this one."""
+        both = zip(self, other, strict=True)
+        return _Point(*(here + share * (here - there) for here, there in both))
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """Weighted mean loss + ``l1 |w|_1 + l2/2 |w|_2^2``; without the first penalty it is smooth."""
+
+    design: Design
+    target: Target
+    encoded: Tensor
+    l1: Tensor
+    l2: Tensor
+
+    def at(self, w: Tensor, b: Tensor) -> _Point:
+        return _Point(w, b, self.design.times(w) + b)
+
+    def smooth(self, point: _Point) -> float:
+        return self._loss(point)[0] + self._ridge(point.w)
+
+    def whole(self, point: _Point, smooth: float) -> float:
+        return smooth + float((self.l1 * point.w.double().abs()).sum())
+
+    def smooth_and_slopes(self, point: _Point) -> tuple[float, Tensor, Tensor]:
+        """The smooth part, and its gradients (d, K) and (K,)."""
+        loss, r = self._loss(point)
+        slope = self.design.transposed_times(r) + self.l2 * point.w
+        return loss + self._ridge(point.w), slope, r.sum(0)
+
+    def _loss(self, point: _Point) -> tuple[float, Tensor]:
+        return loss_and_gradient(self.target, point.scores, self.encoded, self.design.weight)
+
+    def _ridge(self, w: Tensor) -> float:
+        return float((self.l2 / 2 * w.double().pow(2)).sum())
 
 
 def solve(
@@ -118,57 +168,56 @@ def solve(
     l1, l2 : (K,) tensor
         Penalties for the weights of each output.
     """
-    weight = design.weight
-    _, curvature = noise_and_curvature(target, encoded, weight, start.b)
+    objective = _Objective(design, target, encoded, l1, l2)
+    _, curvature = noise_and_curvature(target, encoded, design.weight, start.b)
     steepness = float(curvature.max().clamp(min=1e-6)) * max(design.steepness, 1.0)
     steepness += float(l2.max())
     steepest = STEEPEST * steepness
 
-    def ridge(w: Tensor) -> float:
-        return float((l2 / 2 * w.double().pow(2)).sum())
-
-    def smooth(scores: Tensor, w: Tensor) -> float:
-        return loss_and_gradient(target, scores, encoded, weight)[0] + ridge(w)
-
-    def lasso(w: Tensor) -> float:
-        return float((l1 * w.double().abs()).sum())
-
-    w, b, momentum = start.w, start.b, 1.0
-    at_w = design.times(w) + b
-    ahead_w, ahead_b, ahead = w, b, at_w
-    objectives = [smooth(at_w, w) + lasso(w)]
-    best = start
+    point = ahead = objective.at(*start)
+    best, momentum = start, 1.0
+    first = objective.smooth(point)
+    values = [objective.whole(point, first)]
     for _ in range(MOST_STEPS):
-        loss, r = loss_and_gradient(target, ahead, encoded, weight)
-        value = loss + ridge(ahead_w)
-        slope_w, slope_b = design.transposed_times(r) + l2 * ahead_w, r.sum(0)
-        while True:
-            moved = ahead_w - slope_w / steepness
-            new_w = moved.sign() * (moved.abs() - l1 / steepness).clamp(min=0.0)
-            new_b = ahead_b - slope_b / steepness
-            at_new = design.times(new_w) + new_b
-            step_w, step_b = new_w - ahead_w, new_b - ahead_b
-            linear = float((slope_w * step_w).double().sum() + (slope_b * step_b).double().sum())
-            squared = float(step_w.double().pow(2).sum() + step_b.double().pow(2).sum())
-            new_value = smooth(at_new, new_w)
-            bound = value + linear + steepness / 2 * squared
-            if new_value <= bound + ROUNDING * abs(objectives[0]):
-                break
-            if not steepness < steepest:
-                return best  # all that single precision can tell
-            steepness *= 2
-        if float((step_w * (new_w - w)).double().sum()) < 0:  # uphill: begin to gather speed anew
-            momentum = 1.0
+        found = _step(objective, ahead, steepness, steepest, ROUNDING * abs(values[0]))
+        if found is None:
+            break  # all that single precision can tell
+        new, smooth, steepness = found
+        if float(((new.w - ahead.w) * (new.w - point.w)).double().sum()) < 0:
+            momentum = 1.0  # uphill: begin to gather speed anew
         before, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        share = (before - 1) / momentum
-        ahead_w, ahead_b = new_w + share * (new_w - w), new_b + share * (new_b - b)
-        ahead = at_new + share * (at_new - at_w)
-        w, b, at_w = new_w, new_b, at_new
-        objectives.append(new_value + lasso(w))
-        if objectives[-1] <= min(objectives):
-            best = Solution(w, b)
-        if len(objectives) > PATIENCE:
-            fallen = objectives[-1 - PATIENCE] - objectives[-1]
-            if fallen <= ENOUGH * abs(objectives[-1]):
+        point, ahead = new, new.beyond(point, (before - 1) / momentum)
+        values.append(objective.whole(point, smooth))
+        if values[-1] <= min(values):
+            best = Solution(point.w, point.b)
+        if len(values) > PATIENCE:
+            fallen = values[-1 - PATIENCE] - values[-1]
+            if fallen <= ENOUGH * abs(values[-1]):
                 break
     return best
+
+
+def _step(
+    objective: _Objective, ahead: _Point, steepness: float, steepest: float, rounding: float
+) -> tuple[_Point, float, float] | None:
+    """Down the slope and towards zero weights, as far as a bound of the objective holds.
+
+    Returns
+    -------
+    Where that leads, the smooth part of the objective there, and how steep it was taken to be;
+    None where no length of a step is short enough.
+    """
+    value, slope_w, slope_b = objective.smooth_and_slopes(ahead)
+    while True:
+        moved = ahead.w - slope_w / steepness
+        shrunk = moved.sign() * (moved.abs() - objective.l1 / steepness).clamp(min=0.0)
+        new = objective.at(shrunk, ahead.b - slope_b / steepness)
+        step_w, step_b = new.w - ahead.w, new.b - ahead.b
+        linear = float((slope_w * step_w).double().sum() + (slope_b * step_b).double().sum())
+        squared = float(step_w.double().pow(2).sum() + step_b.double().pow(2).sum())
+        smooth = objective.smooth(new)
+        if smooth <= value + linear + steepness / 2 * squared + rounding:
+            return new, smooth, steepness
+        if not steepness < steepest:
+            return None
+        steepness *= 2

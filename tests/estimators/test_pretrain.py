@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pickle
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
 
-from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer
+from tawt_sklearn import TimeAwareClassifier, TimeAwareEncoder, TripletSequencer, nest_events
 from tawt_sklearn.estimators import _base, _ensemble
 from tawt_sklearn.estimators._summary import best_share
+from tawt_sklearn.exceptions import DataError
 from tawt_sklearn.objectives.supervised import ClassTarget, NumericTarget, WeightedLoss
 from tawt_sklearn.training.pretraining import LossParts
 
@@ -262,3 +264,65 @@ def test_rows_alone_and_together_are_told_the_same(X, y, quick):
     together = model.predict_proba(X.iloc[:20])
     alone = np.concatenate([model.predict_proba(X.iloc[k : k + 1]) for k in range(20)])
     np.testing.assert_allclose(alone, together, atol=1e-7, rtol=0)
+
+
+# ---- what fitted estimators are asked for ------------------------------------------------------
+
+
+def test_parameters_of_pretraining_are_not_ignored_after_a_fit(few, y, quick):
+    model = quick().fit(few, y.iloc[:40])
+    with pytest.raises(ValueError, match="Expected pretrained, or pretrain=True, together with"):
+        model.set_params(fine_tune="head").fit(few, y.iloc[:40])
+    model.set_params(fine_tune="full", pretrain=True, warm_start=True)
+    with pytest.raises(ValueError, match="Expected pretrain=False to go on from a fit"):
+        model.fit(few, y.iloc[:40])
+
+
+def test_a_network_that_has_no_head_goes_on_as_it_is(quick):
+    panel = np.random.default_rng(0).normal(size=(60, 2, 5))
+    steps, constant = (panel[:, 0] > 0).astype(int), np.ones_like(panel)
+    model = quick(n_summary_members=8).partial_fit(panel, steps).partial_fit(panel, steps)
+    assert "summary_head" not in heads_of(model)
+    model = quick(n_summary_members=8, warm_start=True, code_dropout=0.0)
+    model.fit(constant, steps[:, 0]).fit(constant, steps[:, 0])
+    assert "summary_head" not in heads_of(model)
+    with pytest.raises(ValueError, match="other values of n_summary_members"):
+        model.set_params(n_summary_members=4).fit(constant, steps[:, 0])
+
+
+def test_a_mapped_model_learns_more_without_touching_the_file(quick, tmp_path):
+    panel = np.random.default_rng(0).normal(size=(60, 2, 5))
+    label = (panel[:, 0].mean(axis=1) > 0).astype(int)
+    model = quick(additive_head=True, warm_start=True).fit(panel, label)
+    path = tmp_path / "model.joblib"
+    joblib.dump(model, path)
+    before = path.read_bytes()
+    mapped = joblib.load(path, mmap_mode="r").fit(panel, label)
+    assert path.read_bytes() == before
+    expected = model.fit(panel, label).predict_proba(panel)
+    np.testing.assert_array_equal(mapped.predict_proba(panel), expected)
+
+
+def test_another_default_type_of_torch(X, y, quick):
+    expected = quick(additive_head=True).fit(X, y).predict_proba(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        told = quick(additive_head=True).fit(X, y).predict_proba(X)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert told.shape == expected.shape and np.isfinite(told).all()
+
+
+def test_times_that_single_precision_cannot_hold(X, y, quick):
+    long = X["events"].events.to_long()
+    long.loc[long.index[0], "time"] = 1e39
+    odd = nest_events(long)
+    with pytest.raises(DataError, match="Expected times and values within single precision"):
+        quick().fit(odd, y.loc[odd.index])
+
+
+def test_rows_without_weight_cannot_say_what_a_head_weighs():
+    target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
+    scores = np.random.default_rng(0).normal(size=(2, 30, 1))
+    told = best_share(target, scores[0].astype(np.float32), np.zeros(30, np.float32), scores, 0.5)
+    assert told == 0.5

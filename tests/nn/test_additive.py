@@ -36,7 +36,7 @@ def test_curves_are_those_of_linear_interpolation(curves):
 def test_pieces_fill_from_left_to_right():
     start, slope = starts_and_slopes(torch.tensor([[0.0, 1.0, 1.0, 3.0]]))
     assert slope.tolist() == [[1.0, 0.0, 0.5]]
-    told = pieces(torch.tensor([[-1.0], [0.25], [2.0], [9.0]]), start, slope)
+    told = pieces(torch.tensor([[[-1.0]], [[0.25]], [[2.0]], [[9.0]]]), start, slope)
     assert told[:, 0].tolist() == [[0, 0, 0], [0.25, 0, 0], [1, 0, 0.5], [1, 0, 1]]
 
 

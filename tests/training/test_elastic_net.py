@@ -139,3 +139,14 @@ def test_columns_that_do_not_vary_get_nothing(weight, value):
     target = NumericTarget(np.zeros(1), np.ones(1), "squared_error", one_dimensional=True)
     _, found = solved(x, weight, target, torch.ones(N, 1), 0.0, 0.1)
     assert (found.w == 0).all() and found.b[0] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("share", [1e-4, 1e-6])
+def test_noise_of_what_is_all_but_certain(share):
+    weight = torch.tensor([1 - share, share / 3, share / 3, share / 3])
+    y = torch.tensor([0, 1, 1, 1])
+    target = ClassTarget.fit(np.arange(2), y.numpy(), weight.double().numpy())
+    prior = torch.tensor(target.prior, dtype=torch.float32)
+    noise, curvature = noise_and_curvature(target, y, weight, prior)
+    np.testing.assert_allclose(noise, share, rtol=0.1)
+    np.testing.assert_allclose(curvature, share, rtol=0.1)
