@@ -27,6 +27,7 @@ from tawt_sklearn.estimators._summary import (
     KEYWORDS,
     LEFT_OUT,
     best_share,
+    no_summary,
     with_summary_head,
 )
 from tawt_sklearn.exceptions import DataError, TrainingWarning
@@ -161,8 +162,35 @@ class Ensemble:
         seed, strata = self.seeds[0], self.target.strata(data.target)
         if len(data) < FEWEST_ROWS or np.bincount(strata).max() < 1 / LEFT_OUT:
             return self
-        kept, out = holdout(strata, LEFT_OUT, np.random.RandomState(seed))
-        others = data.subset(out)
+        inside, out = holdout(strata, LEFT_OUT, np.random.RandomState(seed))
+        kept, others = data.subset(inside), data.subset(out)
+        net = self._scout(kept, others)
+        judge = partial(best_share, self.target, others.target, others.weight)
+        with isolated_torch(seed, self.device, n_threads=1):
+            both = net.of_both_heads(others)
+        share = joined(self.device).told(judge(both, EVEN), "what the heads weigh")
+        by_curves = self.model["curves_share"]
+        if by_curves is not None:
+            curves, by_curves = self._curves(kept), 0.0
+            if curves is not None:
+                with isolated_torch(seed, self.device, n_threads=1):
+                    own = net.add_curves(curves, 1.0).decision(others)
+                by_networks = (1 - share) * both[0] + share * both[1]
+                by_curves = judge(np.stack([by_networks, own]), CURVES_SHARE)
+            by_curves = joined(self.device).told(by_curves, "what the curves weigh")
+        if share or by_curves:
+            weighed = {"summary_share": share, "curves_share": by_curves}
+            return replace(self, model=self.model | weighed)
+        without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
+        return replace(self, model=without | no_summary(self.model["n_summary_members"]))
+
+    def _scout(self, data: RowDataset, others: RowDataset) -> EventNet:
+        """A network of some rows that is not kept.
+
+        Raises
+        ------
+        KeyboardInterrupt
+        """
         scout = replace(
             self,
             recipe=replace(self.recipe, callbacks=(), compiled=False),
@@ -174,27 +202,10 @@ class Ensemble:
         with warnings.catch_warnings():
             # That the estimator was fitted as far as it came; nothing is, here.
             warnings.filterwarnings("ignore", "Training was interrupted", TrainingWarning)
-            net = scout._train_member(data.subset(kept), judges, seed, label, scout.recipe, None)
+            net = scout._train_member(data, judges, self.seeds[0], label, scout.recipe, None)
         if net.interrupted_:
             raise KeyboardInterrupt("Training was ended before the first member was there.")
-        with isolated_torch(seed, self.device, n_threads=1):
-            both = net.of_both_heads(others)
-        judge = partial(best_share, self.target, others.target, others.weight)
-        share = joined(self.device).told(judge(both, EVEN), "what the heads weigh")
-        weighed = replace(self, model={**self.model, "summary_share": share})
-        if self.model["curves_share"] is not None:
-            curves, by_curves = self._curves(data.subset(kept)), 0.0
-            if curves is not None:
-                with isolated_torch(seed, self.device, n_threads=1):
-                    own = net.add_curves(curves, 1.0).decision(others)
-                by_networks = (1 - share) * both[0] + share * both[1]
-                by_curves = judge(np.stack([by_networks, own]), CURVES_SHARE)
-            by_curves = joined(self.device).told(by_curves, "what the curves weigh")
-            weighed.model["curves_share"] = by_curves
-        if share or weighed.model["curves_share"]:
-            return weighed
-        without = {name: value for name, value in self.model.items() if name not in KEYWORDS}
-        return replace(self, model=without)
+        return net
 
     def _side_by_side(
         self, data: RowDataset, held_out: RowDataset | None, jobs: list[Any]
