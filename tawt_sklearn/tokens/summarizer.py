@@ -285,7 +285,8 @@ class EventSummarizer(Savable, TransformerMixin, BaseEstimator):
         shape = len(frame), len(self.feature_names_out_)
         if self._gives_sparse():
             return _to_sparse(cells, shape)
-        table = np.full(shape, np.nan, np.float32)
+        # Column by column: rows of a frame are read-only, and trees of scikit-learn refuse those.
+        table = np.full(shape, np.nan, np.float32, order="F")
         table[:, self._layout.count_features] = 0
         feature = len(self._layout.names)
         for labels in self._levels.values():

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -240,6 +240,7 @@ def test_panels(cohort):
     "model",
     [
         HistGradientBoostingClassifier(max_iter=5),
+        RandomForestClassifier(5),  # which wants to write where numbers are missing
         make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
     ],
 )
