@@ -128,7 +128,7 @@ class TimeAwareClassifier(ClassifierMixin, TimeAwareEstimator):
     pretrain : bool, default=False
         Whether ``fit`` learns from the training histories alone before it learns from labels, once
         for all members: as a :class:`TimeAwareEncoder` of this shape does, with its defaults for
-        everything else.  It takes about as long as two members.  ``fit`` with ``warm_start`` goes
+        everything else.  It takes as long as one or two members.  ``fit`` with ``warm_start`` goes
         on without doing it again.
     pretrained : TimeAwareEncoder, Pipeline or path, default=None
         A fitted encoder to start from, a pipeline ``TripletSequencer -> TimeAwareEncoder``, or a
