@@ -93,7 +93,8 @@ def learn_summary(
     none = no_summary(n_members)
     if n_members == 0:
         return none
-    columns = summary_columns(backbone)
+    with isolated_torch(0, torch.device("cpu"), n_threads=1):
+        columns = summary_columns(backbone)
     if n_members == "auto":
         if columns.d_out > MOST_COLUMNS or getattr(data, "beside", None):
             return none

@@ -545,7 +545,7 @@ def check_weights(
         raise SaveFileError(
             f"Expected weights for {backbone['n_layers']} layers. Got {len(weights)} arrays."
         )
-    with torch.device("meta"):
+    with isolated_torch(0, torch.device("cpu"), n_threads=None), torch.device("meta"):
         expected = make_module(**model).state_dict()
     wanted = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()}
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in weights.items()}

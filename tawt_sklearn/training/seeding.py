@@ -14,7 +14,9 @@ _TURN = threading.RLock()
 
 @contextmanager
 def isolated_torch(seed: int, device: torch.device, n_threads: int | None) -> Iterator[None]:
-    """Seed torch inside the block; outside it neither its random state nor its threads change.
+    """Seed torch inside the block; outside it nothing changes of what is one for the process.
+
+    That is its random state, its threads, and its default type, which is single precision here.
 
     The number of threads is part of the result: sums are split among threads, and floating point
     addition is not associative.  A fixed number makes a fit the same alone and inside a worker
@@ -25,14 +27,16 @@ def isolated_torch(seed: int, device: torch.device, n_threads: int | None) -> It
     """
     with _TURN, torch.random.fork_rng(devices=_cuda_indices(device)):
         mps = torch.mps.get_rng_state() if device.type == "mps" else None
-        threads = torch.get_num_threads()
+        threads, usual = torch.get_num_threads(), torch.get_default_dtype()
         seed_torch(seed, device)
         try:
+            torch.set_default_dtype(torch.float32)
             if n_threads is not None:
                 torch.set_num_threads(n_threads)
             yield
         finally:
             torch.set_num_threads(threads)
+            torch.set_default_dtype(usual)
             if mps is not None:
                 torch.mps.set_rng_state(mps)
 

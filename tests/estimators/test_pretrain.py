@@ -303,14 +303,17 @@ def test_a_mapped_model_learns_more_without_touching_the_file(quick, tmp_path):
     np.testing.assert_array_equal(mapped.predict_proba(panel), expected)
 
 
-def test_another_default_type_of_torch(X, y, quick):
+def test_another_default_type_of_torch_changes_nothing(X, y, quick, tmp_path):
     expected = quick(additive_head=True).fit(X, y).predict_proba(X)
     torch.set_default_dtype(torch.float64)
     try:
-        told = quick(additive_head=True).fit(X, y).predict_proba(X)
+        model = quick(additive_head=True).fit(X, y)
+        told, again = model.predict_proba(X), _saved(model, tmp_path).predict_proba(X)
+        assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-    assert told.shape == expected.shape and np.isfinite(told).all()
+    np.testing.assert_array_equal(told, expected)
+    np.testing.assert_array_equal(again, expected)
 
 
 def test_times_that_single_precision_cannot_hold(X, y, quick):
