@@ -176,8 +176,7 @@ def solve(
 
     point = ahead = objective.at(*start)
     best, momentum = start, 1.0
-    first = objective.smooth(point)
-    values = [objective.whole(point, first)]
+    values = [objective.whole(point, objective.smooth(point))]
     for _ in range(MOST_STEPS):
         found = _step(objective, ahead, steepness, steepest, ROUNDING * abs(values[0]))
         if found is None:
